@@ -1,0 +1,1 @@
+"""The request log of a LiteLLM gateway, kept in PostgreSQL through SQLAlchemy."""

@@ -1,0 +1,115 @@
+"""`litellm-db`: what the systemd units and the operator run."""
+
+import json
+import logging
+import signal
+import sys
+
+import click
+from sqlalchemy import text
+
+from litellm_sqlalchemy import ledger as balance
+from litellm_sqlalchemy import partitions as daily
+from litellm_sqlalchemy.engine import make_engine
+from litellm_sqlalchemy.schema import EXIT_DIFFERENT, differences
+from litellm_sqlalchemy.settings import Settings, get_settings
+from litellm_sqlalchemy.shipper import Shipper
+from litellm_sqlalchemy.spool import Spool
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The request log of a LiteLLM gateway: from the spool on its disk to PostgreSQL."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _spool(settings: Settings) -> Spool:
+    if not settings.spool.exists():
+        raise click.ClickException(f"there is no spool at {settings.spool} (LITELLM_DB_SPOOL names it)")
+    return Spool(settings.spool)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Ship what is ready and return, instead of running until SIGTERM.")
+def ship(once: bool) -> None:
+    """Ship finished exchanges from the spool to PostgreSQL."""
+    settings = get_settings()
+    settings.spool.parent.mkdir(parents=True, exist_ok=True)
+    shipper = Shipper(Spool(settings.spool), make_engine(settings), settings.batch_size)
+    if once:
+        click.echo(f"{shipper.drain()} exchanges shipped")
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: shipper.stop())
+    shipper.run()
+
+
+@main.command()
+def ledger() -> None:
+    """Print the balance of the spool as JSON; exit 1 where something is missing."""
+    report = balance.report(_spool(get_settings()))
+    click.echo(json.dumps(report, indent=2))
+    if not report["balanced"]:
+        sys.exit(1)
+
+
+@main.command("set-aside")
+def set_aside() -> None:
+    """List the exchanges that PostgreSQL refused, with its reason."""
+    for seq, request_id, error in _spool(get_settings()).set_aside_errors():
+        click.echo(f"{seq}\t{request_id}\t{error}")
+
+
+@main.command()
+def replay() -> None:
+    """Put what was set aside back in line, after its cause was mended."""
+    click.echo(f"{_spool(get_settings()).replay()} exchanges are back in line")
+
+
+@main.command()
+@click.option("--days-ahead", type=click.IntRange(min=1), help="Default: LITELLM_DB_PARTITION_DAYS_AHEAD or 14.")
+def partitions(days_ahead: int | None) -> None:
+    """Create the daily partitions that are missing."""
+    settings = get_settings()
+    with make_engine(settings).begin() as connection:
+        created = daily.ensure(connection, days_ahead or settings.partition_days_ahead)
+    click.echo(json.dumps({"changed": bool(created), "created": created}))
+
+
+@main.command()
+def check() -> None:
+    """Compare the database with what this release expects; exit 3 where they differ."""
+    found = differences(make_engine(get_settings()))
+    click.echo(json.dumps({"differences": found}, indent=2))
+    if found:
+        sys.exit(EXIT_DIFFERENT)
+
+
+@main.command()
+def ping() -> None:
+    """Connect as the service does and print what answered, as JSON: version, authentication, pool."""
+    settings = get_settings()
+    engine = make_engine(settings)
+    with engine.connect() as connection:
+        row = connection.execute(
+            text(
+                "SELECT current_setting('server_version') AS server_version, current_user AS role,"
+                " current_database() AS database, current_setting('password_encryption') AS password_encryption,"
+                " inet_server_addr()::text AS server_address, inet_client_addr()::text AS client_address"
+            )
+        ).one()
+        pool = engine.pool
+        report = {
+            **row._asdict(),
+            # libpq was told to accept nothing else, see engine.py
+            "require_auth": connection.connection.dbapi_connection.info.dsn_parameters.get("require_auth"),  # type: ignore[union-attr]
+            "pool": {
+                "size": settings.pool_size,
+                "max_overflow": settings.max_overflow,
+                "recycle_seconds": settings.pool_recycle,
+                "pre_ping": True,
+                "status": pool.status(),
+            },
+        }
+    click.echo(json.dumps(report, indent=2))
