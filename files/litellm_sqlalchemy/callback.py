@@ -6,28 +6,35 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm.proxy import proxy_server
-from litellm.proxy._types import UserAPIKeyAuth, hash_token
+from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.route_checks import RouteChecks
 
-from litellm_sqlalchemy.capture import CaptureMiddleware, OpenExchange, Recorder, current
+from litellm_sqlalchemy.capture import CaptureMiddleware, OpenExchange, current
 from litellm_sqlalchemy.exchange import Document, cut, microseconds
+from litellm_sqlalchemy.locks import WorkerLock
+from litellm_sqlalchemy.recorder import NoRoomError, Recorder
 from litellm_sqlalchemy.redaction import Redactor
 from litellm_sqlalchemy.settings import get_settings
-from litellm_sqlalchemy.spool import Spool, WorkerLock
+from litellm_sqlalchemy.spool import Spool
 
 SHUTDOWN_PATIENCE = 5.0
 """Seconds that a stopping worker gives LiteLLM to account for what it has answered."""
 
-_SHA256_HEX_LENGTH = 64
+CATCH_UP_SECONDS = 1.0
+"""Seconds between two looks at what the spool would not take at once."""
+
+_SHA256_HEX = re.compile("[0-9a-f]{64}")
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +48,10 @@ class RequestLog(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unty
         """After authentication, before the provider: the request goes to the disk."""
         exchange = current.get()
         if exchange is not None:
-            exchange.admit(data.get("litellm_call_id"), data.get("model"), _identity(user_api_key_dict))
+            try:
+                exchange.admit(data.get("litellm_call_id"), data.get("model"), _identity(user_api_key_dict))
+            except NoRoomError as error:
+                raise HTTPException(status_code=503, detail=str(error), headers={"Retry-After": "5"}) from error
 
     async def async_pre_call_deployment_hook(self, kwargs: Document, call_type: object) -> None:
         """Each attempt, retries and fallbacks included."""
@@ -51,7 +61,7 @@ class RequestLog(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unty
                 {
                     "model": cut(kwargs.get("model")),
                     "deployment": _deployment(kwargs),
-                    "started_at": time.time_ns() // 1000,
+                    "started_at": exchange.now(),
                 }
             )
 
@@ -62,7 +72,7 @@ class RequestLog(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unty
         exchange = current.get()
         if exchange is None:
             return
-        failed = {"ended_at": time.time_ns() // 1000, "error": _error(exception)}
+        failed = {"ended_at": exchange.now(), "error": _error(exception)}
         if exchange.attempts and "error" not in exchange.attempts[-1]:
             exchange.attempts[-1].update(failed)
         else:
@@ -102,13 +112,13 @@ class RequestLog(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unty
 request_log = RequestLog()
 
 
-def install() -> None:
+async def install() -> None:
     """Wrap the gateway's application and its shutdown; raises where that is impossible, so the gateway won't start."""
     settings = get_settings()
     settings.spool.parent.mkdir(parents=True, exist_ok=True)
     lock = WorkerLock(settings.spool)
-    spool = Spool(settings.spool, busy_timeout=0.25)
-    recorder = Recorder(spool, lock.worker, Redactor.of_environment(), settings.accounting_grace)
+    spool = Spool(settings.spool, busy_timeout=1.0, synchronous=settings.spool_synchronous, checkpoints=False)
+    recorder = Recorder(spool, lock.worker, Redactor.of_environment(), settings)
 
     app = proxy_server.app
     if app.middleware_stack is None:
@@ -117,9 +127,18 @@ def install() -> None:
 
     shutdown = proxy_server.proxy_shutdown_event
 
+    async def keep_catching_up() -> None:
+        while True:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+            recorder.catch_up()
+
+    catching_up = asyncio.get_running_loop().create_task(keep_catching_up())
+
     async def shutdown_after_flush(*args: Any, **kwargs: Any) -> None:
         await _flush(recorder)
         await shutdown(*args, **kwargs)
+        catching_up.cancel()
+        recorder.catch_up()
         spool.close()
         lock.release()
 
@@ -134,8 +153,8 @@ async def _flush(recorder: Recorder) -> None:
         await asyncio.wait_for(GLOBAL_LOGGING_WORKER.flush(), SHUTDOWN_PATIENCE)
     except asyncio.TimeoutError:  # TimeoutError itself from Python 3.11 on
         logger.warning("request log: LiteLLM's callbacks were not done within %s s", SHUTDOWN_PATIENCE)
-    while recorder.awaiting_accounting() and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)  # LiteLLM offers nothing to wait for
+    while recorder.awaiting_accounting() and time.monotonic() < deadline:  # noqa: ASYNC110  # LiteLLM has no event
+        await asyncio.sleep(0.02)
 
 
 @lru_cache(maxsize=4096)
@@ -145,12 +164,13 @@ def _is_logged(path: str) -> bool:
 
 
 def _identity(key: UserAPIKeyAuth) -> Document:
-    """Who asked; the key as the hash that LiteLLM uses, never in clear."""
-    api_key = key.api_key
-    if api_key and not (len(api_key) == _SHA256_HEX_LENGTH and all(c in "0123456789abcdef" for c in api_key)):
-        api_key = hash_token(api_key.removeprefix("Bearer "))
+    """Who asked; the key as the hash that LiteLLM uses.
+
+    For the master key LiteLLM says an alias here, for a refused key sometimes the key itself: then the hash of what
+    came in the headers stands, which capture.py has computed.
+    """
     return {
-        "api_key": api_key or None,
+        "api_key": key.api_key if key.api_key and _SHA256_HEX.fullmatch(key.api_key) else None,
         "user_id": key.user_id,
         "team_id": key.team_id,
         "key_alias": key.key_alias,

@@ -7,9 +7,7 @@ Nothing here ever raises into a request.
 
 import gzip
 import hashlib
-import logging
 import re
-import sqlite3
 import time
 import uuid
 import zlib
@@ -18,8 +16,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from litellm_sqlalchemy.exchange import CLIENT_CLOSED_REQUEST, Document, cut, decode, encode
-from litellm_sqlalchemy.redaction import Redactor, redact_fields
-from litellm_sqlalchemy.spool import Spool
+from litellm_sqlalchemy.recorder import NO_ROOM, NoRoomError, Recorder
+from litellm_sqlalchemy.redaction import MAX_DEPTH, is_too_deep
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,24 +26,15 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_STREAM_BYTES = 1_048_576
-"""Bytes kept of a raw event stream; only used where LiteLLM gives no assembled answer."""
+"""Bytes kept of a raw event stream, until LiteLLM's assembled answer is there."""
 
 CALL_ID_HEADER = b"x-litellm-call-id"
 
 # Where LiteLLM looks for a key, in its order: litellm/proxy/auth/user_api_key_auth.py
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key")
-_SPOOL_ERRORS = (sqlite3.Error, OSError, ValueError)
-_MANY_AWAITING = 1024
 _FIRST_ERROR = 400
 
-logger = logging.getLogger(__name__)
-
 current: ContextVar["OpenExchange | None"] = ContextVar("litellm_sqlalchemy_exchange", default=None)
-
-
-def _now() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 class OpenExchange:
@@ -61,7 +50,8 @@ class OpenExchange:
         self._seq: int | None = None
         self._finished = False
         self._disconnected = False
-        self.created_at = _now()
+        self.created_at = time.time_ns() // 1000
+        self._started = time.monotonic_ns()
         self.route: str = scope["path"]
         self.client_address: str | None = scope["client"][0] if scope.get("client") else None
         self.request_id: str | None = None
@@ -77,12 +67,17 @@ class OpenExchange:
     # Called by the callback
 
     def admit(self, request_id: str | None, model: Any, identity: Document) -> None:
-        """Write the request: it has passed authentication and is about to go to a provider."""
+        """Write the request: it has passed authentication and is about to go to a provider.
+
+        Raises NoRoomError where it cannot be logged and must not be served then.
+        """
         if self._seq is not None:
             return
         self.request_id = request_id
         self.identify(model, identity, authenticated=True)
         self._open(self._payload())
+        if self._seq is None and self._recorder.must_log:
+            raise NoRoomError(NO_ROOM)
 
     def identify(self, model: Any, identity: Document, *, authenticated: bool) -> None:
         """Note who asked for what; what is known already stays where the new word is None."""
@@ -97,6 +92,10 @@ class OpenExchange:
         self.accounting = accounting
         if self._seq is not None:
             self._recorder.account(self._seq, accounting)
+
+    def now(self) -> int:
+        """Microseconds since the epoch, by a clock that nobody sets back during the exchange."""
+        return self.created_at + (time.monotonic_ns() - self._started) // 1000
 
     # Called by the layer
 
@@ -116,7 +115,7 @@ class OpenExchange:
     def add_answer(self, chunk: bytes, *, last: bool) -> None:
         """Keep a piece of the answer; the last one ends the exchange."""
         if self.first_byte_at is None and chunk:
-            self.first_byte_at = _now()
+            self.first_byte_at = self.now()
         self._answer_bytes += len(chunk)
         if not self.is_stream or self._answer_bytes <= MAX_STREAM_BYTES:
             self._answer.append(chunk)
@@ -133,16 +132,20 @@ class OpenExchange:
         left = self._disconnected
         # Without a status the server below answers with 500.
         status = CLIENT_CLOSED_REQUEST if left else self.status or 500
-        awaits_accounting = self._seq is not None and self.accounting is None and (left or status < _FIRST_ERROR)
+        succeeded = status < _FIRST_ERROR and self.error is None
+        awaits_accounting = self._seq is not None and self.accounting is None and (left or succeeded)
         if self._seq is None:
-            # Of what a stranger sent, nothing goes to the disk but its size.
+            # Of what a stranger sent, nothing goes to the disk but its size, and not at any rate.
+            if not self.authenticated and status >= _FIRST_ERROR and not self._recorder.may_log_refusal():
+                return
             refused = {"omitted": "refused before authentication", "bytes": sum(map(len, self._body))}
             self._open(self._payload() if self.authenticated or status < _FIRST_ERROR else refused)
         if self._seq is None:
             return
-        ended_at = _now()
+        ended_at = self.now()
         outcome = {
-            "outcome": "client_disconnected" if left else "success" if status < _FIRST_ERROR else "failure",
+            # A stream can fail after its 200 has gone out.
+            "outcome": "client_disconnected" if left else "success" if succeeded else "failure",
             "status_code": status,
             "ended_at": ended_at,
             "first_token_ms": self._first_token_ms(),
@@ -207,8 +210,7 @@ class OpenExchange:
         if not body:
             return None
         if self.is_stream:
-            # The assembled answer comes with the accounting; the raw events only matter where that never comes.
-            return None if self.accounting is not None else {"events": body.decode("utf-8", "replace")}
+            return {"events": body.decode("utf-8", "replace")}
         content_type = self._answer_headers.get(b"content-type", b"").decode("latin-1")
         if self._answer_headers.get(b"content-encoding") == b"gzip":
             try:
@@ -221,66 +223,15 @@ class OpenExchange:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON of a body without credential fields, or as much of its text as is reasonable."""
+    """The JSON of a body, or as much of its text as is reasonable where it is none or too deep."""
     try:
-        return redact_fields(decode(body))
+        value = decode(body)
+        # A body with few brackets needs no look at its depth.
+        if body.count(b"[") + body.count(b"{") <= MAX_DEPTH or not is_too_deep(value):
+            return value
     except ValueError:
-        return {"unparsed": body[:MAX_STREAM_BYTES].decode("utf-8", "replace")}
-
-
-class Recorder:
-    """Writes exchanges to the spool on behalf of one worker; failures are logged and counted, never raised."""
-
-    def __init__(self, spool: Spool, worker: str, redactor: Redactor, accounting_grace: float) -> None:
-        """``accounting_grace``: seconds that a finished exchange waits for its tokens and cost."""
-        self._spool = spool
-        self._worker = worker
-        self._redactor = redactor
-        self._grace = round(accounting_grace * 1_000_000)
-        self._awaiting: dict[int, int] = {}
-        self.failures = 0
-
-    def open(self, created_at: int, request_id: str, request: Document) -> tuple[int, int] | None:
-        """See Spool.open; None where the spool failed."""
-        try:
-            return self._spool.open(self._worker, created_at, request_id, self._text(request))
-        except _SPOOL_ERRORS as error:
-            self._failed(request_id, error)
-            return None
-
-    def finish(self, seq: int, outcome: Document, *, awaits_accounting: bool) -> None:
-        """See Spool.finish."""
-        ship_after = 0
-        if awaits_accounting:
-            ship_after = outcome["ended_at"] + self._grace
-            self._awaiting[seq] = ship_after
-            if len(self._awaiting) > _MANY_AWAITING:
-                self.awaiting_accounting()
-        try:
-            self._spool.finish(seq, self._text(outcome), ship_after)
-        except _SPOOL_ERRORS as error:
-            self._failed(seq, error)
-
-    def account(self, seq: int, accounting: Document) -> None:
-        """See Spool.account."""
-        self._awaiting.pop(seq, None)
-        try:
-            self._spool.account(seq, self._text(accounting))
-        except _SPOOL_ERRORS as error:
-            self._failed(seq, error)
-
-    def awaiting_accounting(self) -> int:
-        """How many finished exchanges may still get their tokens and cost."""
-        now = _now()
-        self._awaiting = {seq: until for seq, until in self._awaiting.items() if until > now}
-        return len(self._awaiting)
-
-    def _text(self, document: Document) -> bytes:
-        return self._redactor.redact_text(encode(document))
-
-    def _failed(self, exchange: object, error: Exception) -> None:
-        self.failures += 1
-        logger.error("exchange %s was not spooled: %s: %s", exchange, type(error).__name__, error)
+        pass
+    return {"unparsed": body[:MAX_STREAM_BYTES].decode("utf-8", "replace")}
 
 
 class CaptureMiddleware:
@@ -296,6 +247,9 @@ class CaptureMiddleware:
         """Serve a connection; see the ASGI specification."""
         if scope["type"] != "http" or scope["method"] in ("OPTIONS", "HEAD") or not self._is_logged(scope["path"]):
             await self._app(scope, receive, send)
+            return
+        if self._recorder.refuses():
+            await _refuse(send)
             return
         exchange = OpenExchange(scope, self._recorder)
 
@@ -328,3 +282,11 @@ class CaptureMiddleware:
             exchange.finish()
         finally:
             current.reset(token)
+
+
+async def _refuse(send: Send) -> None:
+    """503 in the form of OpenAI's errors: what cannot be logged must not be served."""
+    body = encode({"error": {"message": NO_ROOM, "type": "request_log_full", "param": None, "code": "503"}})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"retry-after", b"5")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -4,11 +4,13 @@ import json
 import logging
 import signal
 import sys
+from dataclasses import asdict
 
 import click
 from sqlalchemy import text
 
 from litellm_sqlalchemy import ledger as balance
+from litellm_sqlalchemy import metrics, retention
 from litellm_sqlalchemy import partitions as daily
 from litellm_sqlalchemy.engine import make_engine
 from litellm_sqlalchemy.schema import EXIT_DIFFERENT, differences
@@ -36,12 +38,15 @@ def ship(once: bool) -> None:
     """Ship finished exchanges from the spool to PostgreSQL."""
     settings = get_settings()
     settings.spool.parent.mkdir(parents=True, exist_ok=True)
-    shipper = Shipper(Spool(settings.spool), make_engine(settings), settings.batch_size)
+    engine = make_engine(settings)
+    shipper = Shipper(Spool(settings.spool), engine, settings.batch_size, settings.accounting_grace)
     if once:
         click.echo(f"{shipper.drain()} exchanges shipped")
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: shipper.stop())
+    if settings.metrics_port:
+        metrics.serve(settings, shipper, engine)
     shipper.run()
 
 
@@ -75,6 +80,17 @@ def partitions(days_ahead: int | None) -> None:
     with make_engine(settings).begin() as connection:
         created = daily.ensure(connection, days_ahead or settings.partition_days_ahead)
     click.echo(json.dumps({"changed": bool(created), "created": created}))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed and remove nothing.")
+def expire(dry_run: bool) -> None:
+    """Remove what is older than LITELLM_DB_KEEP_DAYS and LITELLM_DB_KEEP_BODIES_DAYS say; exit 1 where it is in use."""
+    settings = get_settings()
+    done = retention.expire(make_engine(settings), settings.keep_days, settings.keep_bodies_days, dry_run=dry_run)
+    click.echo(json.dumps(asdict(done)))
+    if done.postponed:
+        sys.exit(1)
 
 
 @main.command()

@@ -1,7 +1,6 @@
 """COPY of rows into a table of the models: PostgreSQL's fastest way in, in its text format."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -50,7 +49,7 @@ def _json(value: Any) -> str:
     """JSON that PostgreSQL's jsonb takes: it has no NUL, so U+0000 becomes U+FFFD, the replacement character."""
     text = encode(value).decode()
     if "\\u0000" in text:
-        text = json.dumps(_without_nul(value), ensure_ascii=False, separators=(",", ":"))
+        text = encode(_without_nul(value)).decode()
     return text
 
 

@@ -7,6 +7,8 @@ it. ``rows_of`` makes of them one row of ``requests`` and one of ``responses``.
 
 import json
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -17,10 +19,15 @@ import orjson
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx and LiteLLM record where the client left before it was answered."""
 
-MAX_TEXT = 1024
-"""Characters kept of a column or of an error message that a client or a provider chose."""
+MAX_TEXT_BYTES = 1024
+"""UTF-8 bytes kept of a text that a client or a provider chose; an index takes no more than 2704."""
 
 Document = dict[str, Any]
+
+# orjson makes floats of whole numbers beyond 64 bits, which have 20 digits or more.
+_LONG_NUMBER = re.compile(rb"\d{20}")
+
+_EVENTS_AT_EACH_END = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -48,14 +55,16 @@ def encode(value: Any) -> bytes:
 
 def decode(text: bytes) -> Any:
     """The value of a JSON text; ValueError where it is none."""
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        # Lone surrogates and NaN: refused by orjson, accepted by LiteLLM and so by us.
+    if not _LONG_NUMBER.search(text):
         try:
-            return json.loads(text)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+            return orjson.loads(text)
+        except ValueError:
+            # Lone surrogates and NaN: orjson refuses them, LiteLLM takes them, and so does Python.
+            pass
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _presentable(value: Any) -> Any:
@@ -72,10 +81,11 @@ def _presentable(value: Any) -> Any:
 
 
 def cut(text: Any) -> str | None:
-    """A text of at most ``MAX_TEXT`` characters that PostgreSQL can store, or None for None."""
+    """A text of at most ``MAX_TEXT_BYTES`` that PostgreSQL can store, or None for None."""
     if text is None:
         return None
-    return str(text)[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    clean = str(text)[:MAX_TEXT_BYTES].replace("\0", "\ufffd").encode("utf-8", "replace")
+    return clean[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
 def microseconds(when: datetime) -> int:
@@ -107,15 +117,50 @@ def _usage(body: Any) -> Document:
 
 
 def _finish_reason(body: Any) -> str | None:
-    """Why the model stopped: OpenAI's finish_reason, Anthropic's stop_reason, the status of a Response."""
+    """Why the model stopped: OpenAI's finish_reason, Anthropic's stop_reason, the status of a Response.
+
+    ``body`` is an answer or one event of a stream.
+    """
     if not isinstance(body, dict):
         return None
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return cut(choices[0].get("finish_reason"))
-    if body.get("stop_reason") is not None:
-        return cut(body["stop_reason"])
-    return cut(body["status"]) if body.get("object") == "response" and "status" in body else None
+    for part in (body, body.get("delta"), body.get("response")):
+        if isinstance(part, dict):
+            if part.get("stop_reason") is not None:
+                return cut(part["stop_reason"])
+            if part.get("object") == "response":
+                return cut(part.get("status"))
+    return None
+
+
+def _model(body: Any) -> str | None:
+    """The model that an answer or one event of a stream names."""
+    if not isinstance(body, dict):
+        return None
+    for part in (body, body.get("message"), body.get("response")):
+        if isinstance(part, dict) and part.get("model"):
+            return cut(part["model"])
+    return None
+
+
+def _first(texts: Iterable[str | None]) -> str | None:
+    return next((text for text in texts if text), None)
+
+
+def _events(stream: str) -> list[Any]:
+    """The first and the last events of an event stream: where the model's name and its last word are."""
+    lines = [line[5:].strip() for line in stream.splitlines() if line.startswith("data:")]
+    if len(lines) > 2 * _EVENTS_AT_EACH_END:
+        lines = lines[:_EVENTS_AT_EACH_END] + lines[-_EVENTS_AT_EACH_END:]
+    found = []
+    for line in lines:
+        try:
+            found.append(decode(line.encode("utf-8", "replace")))
+        except ValueError:
+            continue  # "[DONE]", or an event that was cut
+    return found
 
 
 def rows_of(exchange: Exchange) -> tuple[Document, Document]:
@@ -123,13 +168,13 @@ def rows_of(exchange: Exchange) -> tuple[Document, Document]:
     request = exchange.request
     outcome = exchange.outcome or {"outcome": "interrupted"}
     accounting = exchange.accounting or {}
+    seen = outcome.get("response")
     # A stream's answer is better as LiteLLM assembled it than as the events it came in.
-    answer = accounting.get("response")
-    if answer is None:
-        answer = outcome.get("response")
+    answer = accounting.get("response") or seen
+    # What the client saw comes first: LiteLLM assembles every stream in the form of OpenAI's.
+    parts = _events(seen["events"]) if isinstance(seen, dict) and isinstance(seen.get("events"), str) else [seen]
     ended_at = outcome.get("ended_at")
     tokens = accounting if accounting.get("total_tokens") is not None else _usage(answer)
-    answer_model = answer.get("model") if isinstance(answer, dict) else None
     cost = accounting.get("cost")
     created_at = moment(exchange.created_at)
 
@@ -152,7 +197,7 @@ def rows_of(exchange: Exchange) -> tuple[Document, Document]:
         "attempts": outcome.get("attempts", []),
         "stream": outcome.get("stream", False),
         "first_token_ms": outcome.get("first_token_ms"),
-        "finish_reason": _finish_reason(answer),
+        "finish_reason": _first(map(_finish_reason, [*reversed(parts), answer])),
         "cache_hit": accounting.get("cache_hit", False),
         "client_address": request.get("client_address"),
         "end_user": accounting.get("end_user"),
@@ -169,6 +214,6 @@ def rows_of(exchange: Exchange) -> tuple[Document, Document]:
         "completion_tokens": tokens.get("completion_tokens"),
         "total_tokens": tokens.get("total_tokens"),
         "cost": None if cost is None else Decimal(repr(cost)),
-        "response_model": cut(answer_model or accounting.get("model")),
+        "response_model": _first(map(_model, [*parts, answer, accounting])),
     }
     return requests_row, responses_row

@@ -1,6 +1,7 @@
 """The balance: what the gateway accepted, against what is stored, spooled, set aside or dropped."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from litellm_sqlalchemy.spool import Spool
@@ -11,12 +12,7 @@ def report(spool: Spool) -> dict[str, Any]:
     ledger = spool.ledger()
     oldest = spool.oldest()
     return {
-        "accepted": ledger.accepted,
-        "stored": ledger.stored,
-        "spooled": ledger.spooled,
-        "set_aside": ledger.set_aside,
-        "dropped": ledger.dropped,
-        "interrupted": ledger.interrupted,
+        **asdict(ledger),
         "balanced": ledger.balanced,
         "oldest_spooled_seconds": 0.0 if oldest is None else round(time.time() - oldest / 1_000_000, 3),
     }

@@ -1,10 +1,10 @@
 """What never reaches a disk: credentials in request bodies, and the gateway's own secrets anywhere."""
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 REDACTED = "[redacted]"
 
@@ -33,49 +33,37 @@ CREDENTIAL_FIELDS = frozenset(
 )
 
 # Keys of OpenAI, Anthropic and LiteLLM itself all look like this.
-_KEY = re.compile(rb"\bsk-[A-Za-z0-9_\-]{16,}")
+_KEY = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-]{16,}")
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
+_URL_PASSWORD = re.compile(r"^\w+(?:\+\w+)?://[^:/@]*:([^@]+)@")
 _SHORTEST_SECRET = 8
 
-
-# Beyond this PostgreSQL, orjson and Python's own stack each have a limit of theirs; no honest body comes near.
 MAX_DEPTH = 200
+"""Levels of nesting. Beyond this PostgreSQL, orjson and Python's stack each have a limit; no honest body comes near."""
 
 
-def redact_fields(value: Any, depth: int = 0) -> Any:
-    """A copy of a JSON value without credential fields; strings are shared. ValueError beyond ``MAX_DEPTH`` levels."""
-    if depth > MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(value, dict):
-        return {
-            key: REDACTED
-            if isinstance(key, str) and key.lower() in CREDENTIAL_FIELDS and item not in (None, "")
-            else redact_fields(item, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [redact_fields(item, depth + 1) for item in value]
-    return value
-
-
-def secrets_of(environment: Mapping[str, str]) -> tuple[bytes, ...]:
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The values of secret-looking variables, longest first, and passwords of database URLs."""
-    found = {
-        value for name, value in environment.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST_SECRET
-    }
+    found = {value for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
     for value in environment.values():
-        match = re.match(r"^\w+(?:\+\w+)?://[^:/@]*:([^@]+)@", value)
-        if match and len(match.group(1)) >= _SHORTEST_SECRET:
-            found.add(match.group(1))
-    # In serialised text a secret may stand with JSON's escapes.
-    found |= {json.dumps(value)[1:-1] for value in found}
-    return tuple(sorted((value.encode() for value in found), key=len, reverse=True))
+        if match := _URL_PASSWORD.match(value):
+            found |= {match[1], unquote(match[1])}
+    return tuple(sorted((value for value in found if len(value) >= _SHORTEST_SECRET), key=len, reverse=True))
+
+
+def is_too_deep(value: Any, depth: int = 0) -> bool:
+    """Whether a JSON value is nested beyond ``MAX_DEPTH``."""
+    if isinstance(value, dict):
+        return depth >= MAX_DEPTH or any(is_too_deep(item, depth + 1) for item in value.values())
+    if isinstance(value, list):
+        return depth >= MAX_DEPTH or any(is_too_deep(item, depth + 1) for item in value)
+    return False
 
 
 class Redactor:
-    """Replaces keys and the given secrets in serialised text."""
+    """Replaces credential fields, whatever looks like a key, and the given secrets in JSON values."""
 
-    def __init__(self, secrets: Iterable[bytes]) -> None:
+    def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = tuple(secrets)
 
     @classmethod
@@ -83,11 +71,23 @@ class Redactor:
         """A redactor that knows the secrets of this process's environment."""
         return cls(secrets_of(os.environ))
 
-    def redact_text(self, text: bytes) -> bytes:
-        """The text without keys or known secrets."""
+    def redact(self, value: Any) -> Any:
+        """A copy of a JSON value without secrets; names of fields and texts without secrets are shared."""
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            return {
+                name: REDACTED
+                if isinstance(name, str) and name.lower() in CREDENTIAL_FIELDS and item not in (None, "")
+                else self.redact(item)
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.redact(item) for item in value]
+        return value
+
+    def _text(self, text: str) -> str:
         for secret in self._secrets:
             if secret in text:
-                text = text.replace(secret, REDACTED.encode())
-        if b"sk-" in text:
-            text = _KEY.sub(REDACTED.encode(), text)
-        return text
+                text = text.replace(secret, REDACTED)
+        return _KEY.sub(REDACTED, text) if "sk-" in text else text

@@ -14,9 +14,6 @@ from sqlalchemy import Connection, Engine, text
 from litellm_sqlalchemy import partitions
 from litellm_sqlalchemy.models import Base
 
-# Any constant does, as long as nobody else uses it: "litellm" in ASCII.
-ADVISORY_LOCK = 0x6C6974656C6C6D
-
 VERSION_TABLE = "request_log_version"
 
 EXIT_DIFFERENT = 3
@@ -41,8 +38,9 @@ def upgrade(engine: Engine, days_ahead: int, *, dry_run: bool = False) -> Upgrad
     """Bring the schema and its partitions up to date in one transaction; a dry run only says what would be done."""
     head = _script().get_current_head()
     with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": partitions.ADVISORY_LOCK})
         before = _revision(connection)
+        _refuse_unknown(before)
         if dry_run:
             return Upgrade(before, head, [pair.suffix for pair in partitions.missing(connection, days_ahead)])
         config = _config()
@@ -59,6 +57,7 @@ def differences(engine: Engine) -> list[str]:
         if revision is None:
             return ["the schema does not exist: run db_init.py"]
         found = []
+        _refuse_unknown(revision)
         if revision != head:
             found.append(f"the schema is at revision {revision}, this release wants {head}: run db_init.py")
         context = MigrationContext.configure(
@@ -66,9 +65,18 @@ def differences(engine: Engine) -> list[str]:
             opts={"compare_type": True, "include_object": is_ours, "version_table": VERSION_TABLE},
         )
         found += [f"schema drift: {_sentence(change)}" for change in compare_metadata(context, Base.metadata)]
-        today = partitions.missing(connection, days_ahead=1)
-        found += [f"partition {pair.suffix} is missing: run litellm-db partitions" for pair in today]
+        incomplete = partitions.missing(connection, days_ahead=1)
+        found += [f"partition {pair.suffix} or a key of it is missing: run db_init.py" for pair in incomplete]
         return found
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    known = {script.revision for script in _script().walk_revisions()}
+    if revision is not None and revision not in known:
+        raise ValueError(
+            f"the schema is at revision {revision}, which this release does not know: a newer release made it; "
+            "deploy that one, or restore a backup from before it"
+        )
 
 
 def is_ours(_object: Any, name: str | None, kind: str, reflected: bool, _compare_to: Any) -> bool:

@@ -7,17 +7,19 @@ round what is already there.
 
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, select, text, tuple_
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from litellm_sqlalchemy.copying import copy_rows
 from litellm_sqlalchemy.exchange import Document, Exchange, moment, rows_of
+from litellm_sqlalchemy.locks import dead_workers
 from litellm_sqlalchemy.models import Base, Request, Response
-from litellm_sqlalchemy.spool import Spool, dead_workers
+from litellm_sqlalchemy.spool import Spool
 
 POLL_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 15.0
@@ -32,13 +34,16 @@ logger = logging.getLogger(__name__)
 class Shipper:
     """Moves finished exchanges from one spool to the tables until it is told to stop."""
 
-    def __init__(self, spool: Spool, engine: Engine, batch_size: int) -> None:
-        """``batch_size``: exchanges a transaction."""
+    def __init__(self, spool: Spool, engine: Engine, batch_size: int, accounting_grace: float) -> None:
+        """``batch_size``: exchanges a transaction; ``accounting_grace``: seconds, see Settings."""
         self._spool = spool
         self._engine = engine
         self._batch_size = batch_size
+        self._grace = accounting_grace
         self._stop = threading.Event()
+        self._failures_in_a_row = 0
         self.failures = 0
+        self.stored_at = 0.0
 
     def stop(self) -> None:
         """Finish the batch at hand and return from ``run``; safe in a signal handler."""
@@ -48,19 +53,20 @@ class Shipper:
         """Ship until stopped; PostgreSQL may be away for as long as it likes."""
         next_housekeeping = 0.0
         while not self._stop.is_set():
-            if time.monotonic() >= next_housekeeping:
-                self._housekeep()
-                next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
             try:
+                if time.monotonic() >= next_housekeeping:
+                    next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+                    self._housekeep()
                 shipped = self.ship_batch()
             except SQLAlchemyError as error:
-                self._wait_after(error)
-                continue
-            if self.failures:
-                logger.info("PostgreSQL takes rows again after %d failed attempts", self.failures)
-                self.failures = 0
-            if shipped == 0:
-                self._stop.wait(POLL_SECONDS)
+                self._wait_after("PostgreSQL does not take rows", getattr(error, "orig", None) or error)
+            except sqlite3.Error as error:
+                self._wait_after("the spool cannot be read or emptied", error)
+                self._recover(error)
+            else:
+                self._succeeded()
+                if shipped == 0:
+                    self._stop.wait(POLL_SECONDS)
 
     def drain(self) -> int:
         """Ship what is ready now and return how many; SQLAlchemyError where PostgreSQL does not take it."""
@@ -71,21 +77,23 @@ class Shipper:
 
     def ship_batch(self) -> int:
         """Ship the oldest finished exchanges; returns how many left the spool."""
-        batch = self._spool.ready(self._batch_size)
+        batch = self._spool.ready(self._batch_size, self._grace)
         if batch:
             self._store(batch)
+            self.stored_at = time.time()
         return len(batch)
 
     def _store(self, batch: Sequence[Exchange]) -> None:
         """Store a batch and forget it; what PostgreSQL refuses is found by bisection and set aside."""
         try:
             store(self._engine, batch)
-        except DBAPIError as error:
-            if not _is_at_fault(error):
+        except Exception as error:
+            if isinstance(error, SQLAlchemyError | sqlite3.Error) and not _is_at_fault(error):
                 raise
             if len(batch) == 1:
-                logger.error("exchange %s is set aside: %s", batch[0].request_id, error.orig)
-                self._spool.set_aside(batch[0], str(error.orig).strip())
+                reason = f"{type(error).__name__}: {getattr(error, 'orig', None) or error}".strip()
+                logger.error("exchange %s is set aside: %s", batch[0].request_id, reason)
+                self._spool.set_aside(batch[0].seq, reason)
                 return
             middle = len(batch) // 2
             self._store(batch[:middle])
@@ -94,17 +102,31 @@ class Shipper:
             self._spool.forget_stored([exchange.seq for exchange in batch])
 
     def _housekeep(self) -> None:
+        self._spool.follow()
         dead = dead_workers(self._spool.path, self._spool.workers())
-        if dead:
-            closed = self._spool.interrupt(dead)
+        if closed := self._spool.interrupt(dead):
             logger.warning("%d exchanges of %d dead workers are closed as interrupted", closed, len(dead))
         self._spool.checkpoint()
 
-    def _wait_after(self, error: SQLAlchemyError) -> None:
+    def _recover(self, error: sqlite3.Error) -> None:
+        try:
+            if isinstance(error, sqlite3.DatabaseError):
+                self._spool.recover(error)
+        except sqlite3.Error:
+            # Not corrupted, or the disk takes no new file either: the next round tries again.
+            logger.debug("not recovered", exc_info=True)
+
+    def _succeeded(self) -> None:
+        if self._failures_in_a_row:
+            logger.info("rows are stored again after %d failed attempts", self._failures_in_a_row)
+            self._failures_in_a_row = 0
+
+    def _wait_after(self, what: str, error: object) -> None:
         self.failures += 1
-        seconds = random.uniform(0.5, 1) * min(LONGEST_BACKOFF_SECONDS, 0.25 * 2 ** min(self.failures, 8))  # noqa: S311
-        orig = getattr(error, "orig", None) or error
-        logger.warning("PostgreSQL does not take rows, again in %.1f s: %s", seconds, str(orig).strip())
+        self._failures_in_a_row += 1
+        longest = min(LONGEST_BACKOFF_SECONDS, 0.25 * 2 ** min(self._failures_in_a_row, 8))
+        seconds = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter, no secret
+        logger.warning("%s, again in %.1f s: %s", what, seconds, str(error).strip())
         self._stop.wait(seconds)
 
 
@@ -149,7 +171,5 @@ def _not_there(connection: Connection, batch: Sequence[Exchange]) -> list[Exchan
     return list(wanted.values())
 
 
-def _is_at_fault(error: DBAPIError) -> bool:
-    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-        return False
-    return str(getattr(error.orig, "pgcode", None) or "").startswith(_AT_FAULT)
+def _is_at_fault(error: Exception) -> bool:
+    return str(getattr(getattr(error, "orig", None), "pgcode", None) or "").startswith(_AT_FAULT)

@@ -4,17 +4,18 @@ Written by every worker, emptied by the shipper. Each document of an exchange is
 inserted: rewriting a row would write its payload twice.
 """
 
-import fcntl
+import contextlib
+import logging
 import os
 import sqlite3
 import time
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from litellm_sqlalchemy.exchange import Document, Exchange, decode, encode
+from litellm_sqlalchemy.locks import FileLock
 
 # AUTOINCREMENT: sqlite_sequence then counts every exchange ever accepted, which the ledger needs.
 _SCHEMA = """
@@ -38,16 +39,39 @@ CREATE TABLE IF NOT EXISTS set_aside (
     error TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT INTO counters VALUES ('stored', 0), ('interrupted', 0), ('dropped', 0) ON CONFLICT DO NOTHING;
+INSERT INTO counters VALUES ('stored', 0), ('interrupted', 0), ('dropped', 0), ('unlogged_refusals', 0)
+    ON CONFLICT DO NOTHING;
+-- Numbers go on from the time in microseconds: what a worker still knows of a file that was replaced cannot be
+-- mistaken for an exchange in this one.
+INSERT INTO counters VALUES ('first_seq', :now) ON CONFLICT DO NOTHING;
+INSERT INTO sqlite_sequence SELECT 'requests', value FROM counters
+    WHERE name = 'first_seq' AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'requests');
 """
 
 _DELETE_AT_ONCE = 100
-"""Exchanges deleted a transaction, so that the workers never wait long for the write lock."""
+_DELETE_BYTES_AT_ONCE = 4 * 1024**2
+"""Exchanges, and bytes of them, deleted a transaction, so that the workers never wait long for the write lock."""
+
+_READY_BYTES = 16 * 1024**2
+"""Bytes of documents read at once, however few exchanges that makes."""
+
+_VACUUM_PAGES = 500
+"""Free pages given back to the file system a housekeeping round."""
+
+_WAL_BYTES = 64 * 1024**2
+"""What the write-ahead log is cut back to when it begins anew."""
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The balance of a spool: accepted = stored + spooled + set_aside + dropped. Counts of exchanges."""
+    """The balance of a spool: accepted = stored + spooled + set_aside + dropped. Counts of exchanges.
+
+    ``interrupted`` are among the others; ``unlogged_refusals`` are strangers beyond the rate at which they are logged.
+    """
 
     accepted: int
     stored: int
@@ -55,6 +79,7 @@ class Ledger:
     set_aside: int
     dropped: int
     interrupted: int
+    unlogged_refusals: int
 
     @property
     def balanced(self) -> bool:
@@ -63,16 +88,30 @@ class Ledger:
 
 
 class Spool:
-    """One process's connection to the spool. Raises sqlite3.Error where the disk or the file fails."""
+    """One process's connection to the spool. Raises sqlite3.Error where the disk fails.
 
-    def __init__(self, path: Path, *, busy_timeout: float = 5.0) -> None:
-        """Open or create the file; ``busy_timeout`` in seconds waits for another process's write."""
+    A corrupted file is moved aside and a new one begun, by whichever process notices first; the others follow.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout: float = 5.0,
+        synchronous: str = "NORMAL",
+        checkpoints: bool = True,
+    ) -> None:
+        """Open or create the file.
+
+        ``busy_timeout``: seconds to wait for another process's write. ``synchronous``: NORMAL or FULL, see SQLite's
+        pragma of that name. ``checkpoints``: whether this connection pays for them; the workers leave them to the
+        shipper.
+        """
         self.path = path
-        self._connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        # NORMAL: a killed process loses nothing; a power cut can lose what the last fractions of a second wrote.
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.executescript(_SCHEMA)
+        self._busy_timeout = busy_timeout
+        self._synchronous = synchronous
+        self._checkpoints = checkpoints
+        self._open_file()
 
     def close(self) -> None:
         """Close the connection; what was written stays."""
@@ -82,57 +121,91 @@ class Spool:
 
     def open(self, worker: str, created_at: int, request_id: str, document: bytes) -> tuple[int, int]:
         """Store a request as JSON; returns (seq, created_at), the latter moved on where the pair was taken."""
-        while True:
-            try:
-                cursor = self._connection.execute(
-                    "INSERT INTO requests (created_at, request_id, worker, document) VALUES (?, ?, ?, ?)",
-                    (created_at, request_id, worker, document),
-                )
-            except sqlite3.IntegrityError:
-                created_at += 1
-            else:
-                assert cursor.lastrowid is not None
-                return cursor.lastrowid, created_at
+        return self._guarded(lambda: self._insert_request(worker, created_at, request_id, document))
 
     def finish(self, seq: int, document: bytes, ship_after: int) -> None:
         """Store what came of a request as JSON; to be shipped from ``ship_after`` on (microseconds since the epoch)."""
-        self._connection.execute("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?)", (seq, ship_after, document))
+        self._guarded(
+            lambda: self._connection.execute(
+                # Without its request (the file was replaced meanwhile) an outcome is of no use.
+                "INSERT OR IGNORE INTO outcomes SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM requests WHERE seq = ?)",
+                (seq, ship_after, document, seq),
+            )
+        )
 
     def account(self, seq: int, document: bytes) -> None:
         """Store tokens and cost as JSON; an exchange that has its outcome may then be shipped."""
-        self._connection.execute(
-            # The shipper may have given up waiting: then there is nothing left to account for.
-            "INSERT OR IGNORE INTO accounting SELECT ?, ? WHERE EXISTS (SELECT 1 FROM requests WHERE seq = ?)",
-            (seq, document, seq),
+        self._guarded(
+            lambda: self._connection.execute(
+                # The shipper may have given up waiting: then there is nothing left to account for.
+                "INSERT OR IGNORE INTO accounting SELECT ?, ? WHERE EXISTS (SELECT 1 FROM requests WHERE seq = ?)",
+                (seq, document, seq),
+            )
+        )
+
+    def count(self, counter: str, number: int) -> None:
+        """Add to one of the ledger's counters: dropped, unlogged_refusals."""
+        self._guarded(lambda: self._add(counter, number))
+
+    def free_bytes(self) -> int:
+        """Bytes that the spool's file system has left for its user."""
+        system = os.statvfs(self.path.parent)
+        return system.f_bavail * system.f_frsize
+
+    def used_bytes(self) -> int:
+        """Bytes that the spool's exchanges take, free pages of its file not counted."""
+        return self._guarded(
+            lambda: (
+                (self._number("PRAGMA page_count") - self._number("PRAGMA freelist_count"))
+                * self._number("PRAGMA page_size")
+            )
         )
 
     # What the shipper reads and writes
 
-    def ready(self, limit: int) -> list[Exchange]:
-        """The oldest exchanges that are complete, or whose time to wait for their accounting is over."""
-        rows = self._connection.execute(
-            """
-            SELECT r.seq, r.created_at, r.request_id, r.document, o.document, a.document
-            FROM outcomes o JOIN requests r USING (seq) LEFT JOIN accounting a USING (seq)
-            WHERE a.seq IS NOT NULL OR o.ship_after <= ?
-            ORDER BY r.seq LIMIT ?
-            """,
-            (time.time_ns() // 1000, limit),
-        ).fetchall()
-        return [
-            Exchange(seq, created_at, request_id, decode(request), decode(outcome), _decode(accounting))
-            for seq, created_at, request_id, request, outcome, accounting in rows
-        ]
+    def ready(self, limit: int, grace: float = 0.0) -> list[Exchange]:
+        """The oldest exchanges that are complete, or whose time to wait for their accounting is over.
+
+        ``grace``: seconds that they wait at most, so that a clock that was set back does not make them wait longer.
+        """
+        now = time.time_ns() // 1000
+        return self._guarded(lambda: self._read_ready(limit, now, now + round(grace * 1_000_000)))
+
+    def _read_ready(self, limit: int, now: int, latest: int) -> list[Exchange]:
+        found: list[Exchange] = []
+        broken: list[tuple[int, str]] = []
+        size = 0
+        with contextlib.closing(
+            self._connection.execute(
+                """
+                SELECT r.seq, r.created_at, r.request_id, r.document, o.document, a.document
+                FROM outcomes o JOIN requests r USING (seq) LEFT JOIN accounting a USING (seq)
+                WHERE a.seq IS NOT NULL OR o.ship_after NOT BETWEEN ? AND ?
+                ORDER BY o.seq LIMIT ?
+                """,
+                (now + 1, latest, limit),
+            )
+        ) as rows:
+            for seq, created_at, request_id, *documents in rows:
+                try:
+                    request, outcome, accounting = (_decode(document) for document in documents)
+                    found.append(Exchange(seq, created_at, request_id, request or {}, outcome, accounting))
+                except ValueError as error:
+                    broken.append((seq, f"its document cannot be read: {error}"))
+                size += sum(len(document or b"") for document in documents)
+                if size > _READY_BYTES:
+                    break
+        for seq, reason in broken:
+            self.set_aside(seq, reason)
+        return found
 
     def forget_stored(self, seqs: Sequence[int]) -> None:
         """Delete exchanges that PostgreSQL has committed, and count them."""
-        for start in range(0, len(seqs), _DELETE_AT_ONCE):
-            some = seqs[start : start + _DELETE_AT_ONCE]
+        for some in self._portions(seqs):
             with _Transaction(self._connection):
-                self._delete(some)
-                self._add("stored", len(some))
+                self._add("stored", self._delete(some))
 
-    def set_aside(self, exchange: Exchange, error: str) -> None:
+    def set_aside(self, seq: int, error: str) -> None:
         """Move an exchange that PostgreSQL will not take out of the way, with the reason."""
         with _Transaction(self._connection):
             self._connection.execute(
@@ -141,16 +214,16 @@ class Spool:
                 SELECT r.seq, r.created_at, r.request_id, r.document, o.document, a.document, ?
                 FROM requests r LEFT JOIN outcomes o USING (seq) LEFT JOIN accounting a USING (seq) WHERE r.seq = ?
                 """,
-                (error, exchange.seq),
+                (error, seq),
             )
-            self._delete([exchange.seq])
+            self._delete([seq])
 
     def replay(self) -> int:
         """Put everything that was set aside back in line; returns how many."""
         with _Transaction(self._connection):
-            self._connection.execute(
-                "INSERT INTO requests SELECT seq, created_at, request_id, 'replay', request FROM set_aside"
-            )
+            rows = self._connection.execute("SELECT seq, created_at, request_id, request FROM set_aside").fetchall()
+            for seq, created_at, request_id, document in rows:
+                self._insert_request("replay", created_at, request_id, document, seq=seq)
             self._connection.execute(
                 "INSERT INTO outcomes SELECT seq, 0, outcome FROM set_aside WHERE outcome IS NOT NULL"
             )
@@ -186,8 +259,9 @@ class Spool:
         ]
 
     def checkpoint(self) -> None:
-        """Give the space of the write-ahead log back."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Move the write-ahead log into the file, and give free pages back to the file system; blocks no writer."""
+        self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # The balance
 
@@ -195,75 +269,133 @@ class Spool:
         """The balance at this moment, read in one transaction."""
         with _Transaction(self._connection, "DEFERRED"):
             counters = dict(self._connection.execute("SELECT name, value FROM counters").fetchall())
-            accepted = self._number("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'requests'), 0)")
+            accepted = self._number("SELECT seq FROM sqlite_sequence WHERE name = 'requests'") - counters.pop(
+                "first_seq"
+            )
             return Ledger(
                 accepted=accepted + counters["dropped"],
-                stored=counters["stored"],
                 spooled=self._number("SELECT count(*) FROM requests"),
                 set_aside=self._number("SELECT count(*) FROM set_aside"),
-                dropped=counters["dropped"],
-                interrupted=counters["interrupted"],
+                **counters,
             )
 
     def oldest(self) -> int | None:
         """created_at of the oldest exchange in the spool, in microseconds since the epoch."""
-        row = self._connection.execute("SELECT min(created_at) FROM requests").fetchone()
-        return None if row[0] is None else int(row[0])
+        row = self._connection.execute("SELECT created_at FROM requests ORDER BY seq LIMIT 1").fetchone()
+        return None if row is None else int(row[0])
 
     def set_aside_errors(self) -> list[tuple[int, str, str]]:
         """(seq, request_id, error) of everything set aside, oldest first."""
         return self._connection.execute("SELECT seq, request_id, error FROM set_aside ORDER BY seq").fetchall()
 
-    def _delete(self, seqs: Sequence[int]) -> None:
+    # The file
+
+    def _open_file(self) -> None:
+        with FileLock(self.path.with_name(self.path.name + ".lock")):
+            try:
+                self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_corruption(error):
+                    raise
+                self._move_aside(error)
+                self._connect()
+
+    def _connect(self) -> None:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only heeded while the file is new
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            if not self._checkpoints:
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.executescript(_SCHEMA.replace(":now", str(time.time_ns() // 1000)))
+        except sqlite3.Error:
+            connection.close()
+            raise
+        self._connection = connection
+        self._inode = self.path.stat().st_ino
+
+    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Keep a corrupted file for whoever wants to look at it, under another name."""
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{time.time_ns()}")
+        logger.error("the spool %s is corrupted (%s); it is kept as %s and a new one is begun", self.path, error, aside)
+        for suffix in ("", "-wal", "-shm"):
+            file = self.path.with_name(self.path.name + suffix)
+            if file.exists():
+                file.rename(aside.with_name(aside.name + suffix))
+
+    def _guarded(self, operation: Callable[[], Result]) -> Result:
+        """Do it, once more on a new file where this one turns out to be corrupted or replaced."""
+        try:
+            return operation()
+        except sqlite3.DatabaseError as error:
+            self.recover(error)
+            return operation()
+
+    def recover(self, error: sqlite3.DatabaseError) -> None:
+        """Begin a new file where the error says that this one is corrupted; raises the error where it does not."""
+        if not _is_corruption(error):
+            raise error
+        self._connection.close()
+        with FileLock(self.path.with_name(self.path.name + ".lock")):
+            # Another process may have begun the new file already.
+            if self.path.exists() and self.path.stat().st_ino == self._inode:
+                self._move_aside(error)
+            self._connect()
+
+    def follow(self) -> None:
+        """Turn to the new file where another process has replaced this one."""
+        if not self.path.exists() or self.path.stat().st_ino != self._inode:
+            self._connection.close()
+            self._open_file()
+
+    def _insert_request(
+        self, worker: str, created_at: int, request_id: str, document: bytes, seq: int | None = None
+    ) -> tuple[int, int]:
+        while True:
+            try:
+                cursor = self._connection.execute(
+                    "INSERT INTO requests (seq, created_at, request_id, worker, document) VALUES (?, ?, ?, ?, ?)",
+                    (seq, created_at, request_id, worker, document),
+                )
+            except sqlite3.IntegrityError:
+                created_at += 1
+            else:
+                assert cursor.lastrowid is not None
+                return cursor.lastrowid, created_at
+
+    def _portions(self, seqs: Sequence[int]) -> Iterator[list[int]]:
+        """The numbers in portions that are quick to delete."""
+        portion: list[int] = []
+        size = 0
+        for seq in seqs:
+            row = self._connection.execute(
+                "SELECT length(r.document) + coalesce(length(o.document), 0) + coalesce(length(a.document), 0)"
+                " FROM requests r LEFT JOIN outcomes o USING (seq) LEFT JOIN accounting a USING (seq) WHERE r.seq = ?",
+                (seq,),
+            ).fetchone()
+            size += row[0] if row else 0
+            portion.append(seq)
+            if len(portion) >= _DELETE_AT_ONCE or size >= _DELETE_BYTES_AT_ONCE:
+                yield portion
+                portion, size = [], 0
+        if portion:
+            yield portion
+
+    def _delete(self, seqs: Sequence[int]) -> int:
         marks = ",".join("?" * len(seqs))
-        for table in ("requests", "outcomes", "accounting"):
+        for table in ("outcomes", "accounting"):
             self._connection.execute(f"DELETE FROM {table} WHERE seq IN ({marks})", seqs)  # noqa: S608
+        return self._connection.execute(f"DELETE FROM requests WHERE seq IN ({marks})", seqs).rowcount  # noqa: S608
 
     def _add(self, counter: str, count: int) -> None:
         self._connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (count, counter))
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
-
-
-class WorkerLock:
-    """A lock that its process holds while it lives: how others see that a worker has died."""
-
-    def __init__(self, spool: Path) -> None:
-        """Take a new lock next to the spool."""
-        self.worker = uuid.uuid4().hex
-        directory = _lock_directory(spool)
-        directory.mkdir(mode=0o750, exist_ok=True)
-        self._path = directory / self.worker
-        self._file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def release(self) -> None:
-        """Give the lock up: the worker has finished what it had open."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._file)
-
-
-def dead_workers(spool: Path, candidates: Iterable[str]) -> list[str]:
-    """Those of the candidates whose process no longer holds its lock."""
-    dead = []
-    for worker in candidates:
-        path = _lock_directory(spool) / worker
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            dead.append(worker)
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            path.unlink(missing_ok=True)
-            dead.append(worker)
-        finally:
-            os.close(file)
-    return dead
 
 
 class _Transaction:
@@ -280,8 +412,9 @@ class _Transaction:
         self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
-def _lock_directory(spool: Path) -> Path:
-    return spool.with_name(spool.name + ".workers")
+def _is_corruption(error: sqlite3.DatabaseError) -> bool:
+    # "malformed" and "not a database" come as the base class itself, everything else as one of its children.
+    return type(error) is sqlite3.DatabaseError
 
 
 def _decode(document: bytes | None) -> Document | None:

@@ -1,0 +1,113 @@
+# Everything there is to do with this repository. `make` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(CURDIR)/lab/bin:$(CURDIR)/.venv/bin:$(PATH)
+# A machine's own Ansible settings stay out: this repository is deployed with its own.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+STEP := scripts/step
+# The environment that `evidence` looks at, and the one that `secrets` makes secrets for.
+INVENTORY ?= inventory/lab
+ENV ?=
+# The host that `lab-shell` enters.
+HOST ?= gateway1
+
+lab := ANSIBLE_INVENTORY=inventory/lab
+scenarios := $(filter-out default,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+shell_scripts = $(shell grep -rlE '^\#!(/bin/sh|/usr/bin/env bash)' --exclude='*.j2' --exclude-dir=.venv --exclude-dir=.git --exclude-dir=.cache .)
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nDeploy to your own machines: ansible-playbook site.yml   (see README.md)\n'
+
+.PHONY: up
+up: ## boot the lab on this machine, deploy the stack to it and make a first call
+	@start=$$SECONDS; \
+	scripts/bootstrap lab controller; \
+	export $(lab); \
+	$(STEP) "boot the lab's hosts (the first time, their image is built: a minute)" ansible-playbook molecule/default/create.yml; \
+	$(STEP) "install the upstream double" ansible-playbook molecule/default/prepare.yml; \
+	$(STEP) "deploy the stack" ansible-playbook site.yml; \
+	$(STEP) "make a first call" ansible-playbook playbooks/first_call.yml; \
+	echo "The lab is up after $$((SECONDS - start)) s. Look inside: make lab-shell HOST=gateway1; remove it: make down"
+
+.PHONY: down
+down: ## remove the lab's hosts and their network
+	@scripts/bootstrap lab controller
+	@$(lab) $(STEP) "remove the lab" ansible-playbook molecule/default/destroy.yml
+
+.PHONY: lab-shell
+lab-shell: ## open a shell in a host of the lab (HOST=gateway1, postgresql1, upstream1)
+	@podman exec --interactive --tty litellm-lab-$(HOST) bash
+
+.PHONY: secrets
+secrets: ## make the secrets that an environment still lacks (ENV=production)
+	@[ -n "$(ENV)" ] || { echo "Name the environment: make secrets ENV=production" >&2; exit 2; }
+	@scripts/bootstrap controller
+	@python scripts/make_secrets.py --environment "$(ENV)"
+
+.PHONY: evidence
+evidence: ## check AC-1 to AC-7 on an environment and keep the proof (INVENTORY=inventory/lab)
+	@scripts/bootstrap controller
+	@ANSIBLE_INVENTORY=$(INVENTORY) $(STEP) "check the acceptance criteria on $(INVENTORY)" ansible-playbook playbooks/evidence.yml
+
+##@ Develop
+
+.PHONY: check
+check: ## lint, types, unit and template tests: under a minute, no host
+	@scripts/bootstrap test
+	@$(MAKE) --jobs=2 --keep-going --output-sync=target unit lint types
+
+.PHONY: lint
+lint: ## yamllint, ruff, shellcheck, ansible-lint
+	@scripts/bootstrap test
+	@$(STEP) "yamllint" yamllint --strict .
+	@$(STEP) "ruff" bash -euc 'ruff check . && ruff format --check .'
+	@$(STEP) "shellcheck" shellcheck $(shell_scripts)
+	@$(lab) $(STEP) "ansible-lint" ansible-lint --offline
+
+.PHONY: types
+types: ## mypy, strict
+	@scripts/bootstrap test
+	@$(STEP) "mypy" mypy
+
+.PHONY: unit
+unit: ## unit and template tests
+	@scripts/bootstrap test
+	@$(STEP) "unit and template tests" pytest -q tests/unit tests/templates
+
+.PHONY: integration
+integration: ## tests of the package against a real PostgreSQL 17
+	@scripts/bootstrap test
+	@$(lab) $(STEP) "run the integration tests" pytest -q tests/integration
+
+.PHONY: molecule
+molecule: ## deploy to a fresh lab, twice, then in check mode, and look at every host; the lab stays up
+	@scripts/bootstrap lab test
+	@$(STEP) "molecule: default" molecule test --destroy=never
+
+.PHONY: test
+test: ## everything that CI runs; takes an old lab down first
+	@start=$$SECONDS; \
+	scripts/bootstrap lab test; \
+	$(MAKE) check; \
+	$(MAKE) molecule; \
+	$(MAKE) integration; \
+	$(MAKE) evidence INVENTORY=inventory/lab; \
+	$(STEP) "remove the lab" molecule destroy; \
+	for scenario in $(scenarios); do $(STEP) "molecule: $$scenario" molecule test --scenario-name "$$scenario"; done; \
+	echo "Everything passed, after $$((SECONDS - start)) s."
+
+.PHONY: lock
+lock: ## compile the lock files of Python packages anew (UPGRADE=1: to the newest versions)
+	@scripts/bootstrap test
+	@scripts/lock $(if $(UPGRADE),--upgrade)

@@ -1,0 +1,87 @@
+"""What the tests of the database host share: SQL as its superuser, and connections from any machine of the inventory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CLIENT = (Path(__file__).parent / "wire_client.py").read_text(encoding="utf-8")
+ENVIRONMENT_FILE = "/etc/litellm/litellm.env"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server answered a client: whether it came in, which proofs it was offered, and what its queries gave."""
+
+    admitted: bool
+    mechanisms: list[str]
+    sqlstate: str = ""
+    message: str = ""
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+
+Connect = Callable[..., Answer]
+
+
+@pytest.fixture(scope="session")
+def server_address(inventory: Any, database_name: str) -> dict[str, Any]:
+    """Where other machines reach the server."""
+    return {
+        "host": inventory.address(database_name),
+        "port": int(inventory.value(database_name, "postgresql_port", 5432)),
+    }
+
+
+@pytest.fixture(scope="session")
+def connect(inventory: Any, server_address: dict[str, Any]) -> Connect:
+    """Connect from a host of the inventory, or from the controller (None), as whomever; the service unless said."""
+
+    def connect(host: str | None, **wanted: Any) -> Answer:
+        parameters = json.dumps({**server_address, "user": "litellm_user", "database": "litellm_db", **wanted})
+        if host is None:
+            argv = [sys.executable, "-c", CLIENT, parameters]
+            out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        else:
+            out = inventory.connect(host).check_output("python3 -c %s %s", CLIENT, parameters)
+        return Answer(**json.loads(out))
+
+    return connect
+
+
+@pytest.fixture(scope="session")
+def as_service(connect: Connect, gateway_name: str) -> Callable[..., list[dict[str, Any]]]:
+    """What queries give in a session of the service itself: on the gateway, with its own credentials."""
+
+    def as_service(*queries: str) -> list[dict[str, Any]]:
+        answer = connect(gateway_name, url_file=ENVIRONMENT_FILE, queries=list(queries))
+        assert answer.admitted, answer.message
+        return answer.answers
+
+    return as_service
+
+
+@pytest.fixture(scope="session")
+def sql(database: Any) -> Callable[..., list[list[str]]]:
+    """The rows of a query of the superuser, over the local socket, as texts."""
+
+    def sql(query: str, name: str = "litellm_db") -> list[list[str]]:
+        with database.sudo("postgres"):
+            out = database.check_output(
+                "psql --no-psqlrc --quiet --csv --tuples-only --set=ON_ERROR_STOP=1 --dbname=%s --command=%s",
+                name,
+                query,
+            )
+        return [line.split(",") for line in out.splitlines()]
+
+    return sql
+
+
+@pytest.fixture(scope="session")
+def configuration(database: Any) -> str:
+    """The folder of the cluster's configuration files."""
+    return str(database.check_output("ls -d /etc/postgresql/*/main")).strip()
