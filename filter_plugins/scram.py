@@ -14,7 +14,8 @@ import re
 import secrets
 import stringprep
 import unicodedata
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
 

@@ -170,7 +170,7 @@ def _identity(key: UserAPIKeyAuth) -> Document:
     came in the headers stands, which capture.py has computed.
     """
     return {
-        "api_key": key.api_key if key.api_key and _SHA256_HEX.fullmatch(key.api_key) else None,
+        "key_hash": key.api_key if key.api_key and _SHA256_HEX.fullmatch(key.api_key) else None,
         "user_id": key.user_id,
         "team_id": key.team_id,
         "key_alias": key.key_alias,

@@ -56,7 +56,7 @@ class OpenExchange:
         self.client_address: str | None = scope["client"][0] if scope.get("client") else None
         self.request_id: str | None = None
         self.model: str | None = None
-        self.identity: Document = {"api_key": self._presented_key()}
+        self.identity: Document = {"key_hash": self._presented_key()}
         self.authenticated = False
         self.attempts: list[Document] = []
         self.error: Document | None = None

@@ -186,7 +186,7 @@ def rows_of(exchange: Exchange) -> tuple[Document, Document]:
         "payload": request["payload"],
         "status_code": outcome.get("status_code"),
         "user_id": cut(request.get("user_id")),
-        "api_key": cut(request.get("api_key")),
+        "api_key": cut(request.get("key_hash")),
         "start_time": created_at,
         "end_time": None if ended_at is None else moment(ended_at),
     }

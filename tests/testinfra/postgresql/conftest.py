@@ -1,5 +1,6 @@
-"""What the tests of the database host share: SQL as its superuser, and connections from any machine of the inventory."""
+"""What the tests of the database host share: SQL as its superuser, and connections from any machine."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def connect(inventory: Any, server_address: dict[str, Any]) -> Connect:
     """Connect from a host of the inventory, or from the controller (None), as whomever; the service unless said."""
 
     def connect(host: str | None, **wanted: Any) -> Answer:
-        parameters = json.dumps({**server_address, "user": "litellm_user", "database": "litellm_db", **wanted})
+        service = {**server_address, "user": "litellm_user", "database": "litellm_db"}
+        parameters = json.dumps({**({} if "url_file" in wanted else service), **wanted})
         if host is None:
             argv = [sys.executable, "-c", CLIENT, parameters]
             out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
@@ -76,7 +78,7 @@ def sql(database: Any) -> Callable[..., list[list[str]]]:
                 name,
                 query,
             )
-        return [line.split(",") for line in out.splitlines()]
+        return list(csv.reader(out.splitlines()))
 
     return sql
 

@@ -25,7 +25,7 @@ PROTOCOL_3_0 = 196608
 SECONDS = 20.0
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server's error instead of a session."""
 
     def __init__(self, fields: dict[str, str]) -> None:
@@ -52,13 +52,13 @@ class Connection:
             yield kind, self.stream.read(length - 4)
 
     def log_in(self, parameters: dict[str, str], password: str) -> None:
-        """Prove who it is by SCRAM-SHA-256 and check that the server knows the password as well, or raise Refused."""
+        """Prove who it is by SCRAM-SHA-256 and check that the server knows the password too, else RefusedError."""
         pairs = b"".join(text.encode() + b"\0" for pair in parameters.items() for text in pair)
         self.send(b"", struct.pack("!i", PROTOCOL_3_0) + pairs + b"\0")
         bare, server_signature = "", b""
         for kind, body in self.messages():
             if kind == b"E":
-                raise Refused(fields(body))
+                raise RefusedError(fields(body))
             if kind == b"Z":
                 return
             if kind != b"R":
@@ -74,13 +74,13 @@ class Connection:
                 self.send(b"p", final)
             elif code == 12:
                 if base64.b64decode(body[4:].decode().removeprefix("v=")) != server_signature:
-                    raise Refused({"C": "", "M": "the server does not know the password"})
+                    raise RefusedError({"C": "", "M": "the server does not know the password"})
             elif code != 0:
                 self.mechanisms = [f"authentication request {code}"]
-                raise Refused({"C": "", "M": "the server asks for something else than SCRAM"})
+                raise RefusedError({"C": "", "M": "the server asks for something else than SCRAM"})
             elif not self.mechanisms:
                 self.mechanisms = ["none"]
-        raise Refused({"C": "", "M": "the server closed the connection"})
+        raise RefusedError({"C": "", "M": "the server closed the connection"})
 
     def query(self, sql: str) -> dict[str, object]:
         """The rows of a message's statements, as texts, or what was wrong with it."""
@@ -156,7 +156,7 @@ def main() -> None:
     try:
         connection.log_in(parameters, str(wanted.get("password", "")))
         report["answers"] = [connection.query(sql) for sql in wanted.get("queries", [])]
-    except Refused as refused:
+    except RefusedError as refused:
         report = {"admitted": False, "sqlstate": refused.fields["C"], "message": refused.fields["M"]}
     print(json.dumps({**report, "mechanisms": connection.mechanisms}))
 
