@@ -42,14 +42,14 @@ class Expired:
 
 def expire(
     engine: Engine,
-    keep_days: int | None,
-    keep_bodies_days: int | None,
+    keep_days: int,
+    keep_bodies_days: int,
     *,
     today: date | None = None,
     pause: float = PAUSE_SECONDS,
     dry_run: bool = False,
 ) -> Expired:
-    """Drop what is older than ``keep_days`` and strip what is older than ``keep_bodies_days``; None keeps for ever."""
+    """Drop what is older than ``keep_days`` and strip what is older than ``keep_bodies_days``; 0: never."""
     today = today or datetime.now(timezone.utc).date()
     done = Expired()
     with engine.connect() as guard:
@@ -61,9 +61,9 @@ def expire(
         try:
             for day in sorted(days(guard)):
                 pair = Partition(day)
-                if keep_days is not None and day < today - timedelta(days=keep_days):
+                if keep_days and day < today - timedelta(days=keep_days):
                     step, result = _drop, done.dropped
-                elif keep_bodies_days is not None and day < today - timedelta(days=keep_bodies_days):
+                elif keep_bodies_days and day < today - timedelta(days=keep_bodies_days):
                     if _is_stripped(engine, pair):
                         continue
                     step, result = _strip, done.stripped

@@ -47,10 +47,8 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=9466, ge=0, le=65535, description="0: no metrics")
 
     partition_days_ahead: int = Field(default=14, ge=1, description="daily partitions kept ready")
-    keep_bodies_days: int | None = Field(
-        default=None, ge=1, description="days until payloads and answers are removed; None: never"
-    )
-    keep_days: int | None = Field(default=None, ge=1, description="days until rows are dropped; None: never")
+    keep_bodies_days: int = Field(default=0, ge=0, description="days until payloads and answers are removed; 0: never")
+    keep_days: int = Field(default=0, ge=0, description="days until rows are dropped; 0: never")
 
     def require_url(self) -> str:
         """The database URL in clear; ValueError that names the variable where it is missing."""
