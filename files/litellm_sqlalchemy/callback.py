@@ -92,7 +92,7 @@ class RequestLog(CustomLogger):  # type: ignore[misc]  # LiteLLM's class is unty
         exchange.error = _error(original_exception)
         key = user_api_key_dict
         known = any((key.user_id, key.team_id, key.user_role, key.key_name, key.key_alias))
-        exchange.identify(request_data.get("model"), _identity(key), authenticated=known)
+        exchange.identify(request_data.get("model"), _identity(key) if known else {}, authenticated=known)
 
     async def async_log_success_event(
         self, kwargs: Document, response_obj: object, start_time: datetime, end_time: datetime

@@ -50,6 +50,7 @@ class OpenExchange:
         self._seq: int | None = None
         self._finished = False
         self._disconnected = False
+        self._refused = False
         self.created_at = time.time_ns() // 1000
         self._started = time.monotonic_ns()
         self.route: str = scope["path"]
@@ -77,6 +78,7 @@ class OpenExchange:
         self.identify(model, identity, authenticated=True)
         self._open(self._payload())
         if self._seq is None and self._recorder.must_log:
+            self._refused = True
             raise NoRoomError(NO_ROOM)
 
     def identify(self, model: Any, identity: Document, *, authenticated: bool) -> None:
@@ -141,6 +143,8 @@ class OpenExchange:
             refused = {"omitted": "refused before authentication", "bytes": sum(map(len, self._body))}
             self._open(self._payload() if self.authenticated or status < _FIRST_ERROR else refused)
         if self._seq is None:
+            if not self._refused:
+                self._recorder.drop()
             return
         ended_at = self.now()
         outcome = {

@@ -46,7 +46,7 @@ def ship(once: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: shipper.stop())
     if settings.metrics_port:
-        metrics.serve(settings, shipper, engine)
+        metrics.serve(settings, shipper)
     shipper.run()
 
 

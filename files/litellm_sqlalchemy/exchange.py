@@ -24,8 +24,8 @@ MAX_TEXT_BYTES = 1024
 
 Document = dict[str, Any]
 
-# orjson makes floats of whole numbers beyond 64 bits, which have 20 digits or more.
-_LONG_NUMBER = re.compile(rb"\d{20}")
+# orjson makes floats of whole numbers beyond 64 bits, which have 19 digits or more.
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 _EVENTS_AT_EACH_END = 4
 
@@ -183,7 +183,7 @@ def rows_of(exchange: Exchange) -> tuple[Document, Document]:
         "request_id": exchange.request_id,
         "route": cut(request["route"]),
         "model": cut(request.get("model")),
-        "payload": request["payload"],
+        "payload": request.get("payload", {}),
         "status_code": outcome.get("status_code"),
         "user_id": cut(request.get("user_id")),
         "api_key": cut(request.get("key_hash")),

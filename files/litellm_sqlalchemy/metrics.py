@@ -9,10 +9,7 @@ from dataclasses import fields
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from litellm_sqlalchemy import partitions
 from litellm_sqlalchemy.settings import Settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Ledger, Spool
@@ -27,20 +24,16 @@ _COUNTERS = {
     "unlogged_refusals": "refused strangers beyond the rate at which they are logged",
 }
 _GAUGES = {"spooled": "exchanges waiting in the spool", "set_aside": "exchanges that PostgreSQL refused"}
-_DATABASE_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
 
 class RequestLogCollector(Collector):
-    """Reads the balance at each scrape, and the state of the partitions once a minute."""
+    """Reads the balance at each scrape; never asks PostgreSQL, which may keep it waiting."""
 
-    def __init__(self, settings: Settings, shipper: Shipper, engine: Engine) -> None:
+    def __init__(self, settings: Settings, shipper: Shipper) -> None:
         self._settings = settings
         self._shipper = shipper
-        self._engine = engine
-        self._partitions: partitions.State | None = None
-        self._partitions_at = -_DATABASE_SECONDS
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
@@ -77,26 +70,17 @@ class RequestLogCollector(Collector):
         yield _gauge("spool_oldest_seconds", "age of the oldest exchange in the spool", age)
 
     def _partition_metrics(self) -> Iterator[Metric]:
-        if time.monotonic() - self._partitions_at >= _DATABASE_SECONDS:
-            try:
-                with self._engine.connect() as connection:
-                    self._partitions = partitions.state(connection)
-                self._partitions_at = time.monotonic()
-            except SQLAlchemyError as error:
-                logger.debug("PostgreSQL cannot be asked about partitions: %s", error)
-                self._partitions = None
-        yield _gauge("database_up", "1 where PostgreSQL answers", int(self._partitions is not None))
-        if self._partitions is not None:
-            yield _gauge("partition_days_ahead", "days after today with a partition", self._partitions.days_ahead)
-            yield _gauge(
-                "default_partition_used", "1 where rows are in no day's partition", int(self._partitions.default_used)
-            )
+        yield _gauge("database_up", "1 where PostgreSQL took what it was last given", int(not self._shipper.is_failing))
+        state = self._shipper.partitions
+        if state is not None:
+            yield _gauge("partition_days_ahead", "days after today with a partition", state.days_ahead)
+            yield _gauge("default_partition_used", "1 where rows are in no day's partition", int(state.default_used))
 
 
-def serve(settings: Settings, shipper: Shipper, engine: Engine) -> None:
+def serve(settings: Settings, shipper: Shipper) -> None:
     """Answer scrapes in a thread of its own; OSError where the port is taken."""
     registry = CollectorRegistry()
-    registry.register(RequestLogCollector(settings, shipper, engine))
+    registry.register(RequestLogCollector(settings, shipper))
     start_http_server(settings.metrics_port, settings.metrics_address, registry)
 
 

@@ -43,6 +43,10 @@ class Partition:
             return "DEFAULT"
         return f"FOR VALUES FROM ('{self.start}') TO ('{self.end}')"
 
+    def starts_before(self, day: date) -> bool:
+        """Whether it is of an earlier day; the default never is."""
+        return self.day is not None and self.day < day
+
     @property
     def start(self) -> datetime:
         """Its first moment."""
@@ -133,6 +137,9 @@ def _default_holds(connection: Connection, pair: Partition) -> bool:
 
 def _carve_out(connection: Connection, pair: Partition, absent: list[str]) -> None:
     """Make partitions of rows that the default holds: PostgreSQL refuses a partition while it does."""
+    # Nobody may add to the default while its rows are moved.
+    defaults = ", ".join(Partition(None).table(parent) for parent in TABLES)
+    connection.execute(text(f"LOCK TABLE {defaults} IN SHARE ROW EXCLUSIVE MODE"))
     # Responses first: a request takes its response with it when it is deleted.
     for parent in reversed(absent):
         table, default = pair.table(parent), Partition(None).table(parent)

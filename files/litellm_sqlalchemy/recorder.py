@@ -18,6 +18,8 @@ from litellm_sqlalchemy.spool import Spool
 NO_ROOM = "The request log has no room left, and this gateway does not serve what it cannot log. Try again later."
 
 _SPOOL_ERRORS = (sqlite3.Error, OSError, ValueError)
+# What is left of a document that cannot be written as JSON.
+_PLAIN = ("route", "model", "key_hash", "user_id", "outcome", "status_code", "ended_at", "cost", "total_tokens")
 _MANY_AWAITING = 1024
 _LATER_BYTES = 64 * 1024 * 1024
 _LOOK_SECONDS = 0.25
@@ -83,7 +85,7 @@ class Recorder:
         return False
 
     def open(self, created_at: int, request_id: str, request: Document) -> tuple[int, int] | None:
-        """See Spool.open; None where there is no room or the spool failed: dropped, and counted."""
+        """See Spool.open; None where there is no room or the spool failed: it may be tried again, or dropped."""
         if self._is_full():
             self._complain(f"it holds {self._max_bytes} bytes, or its disk has less than {self._reserve_bytes} left")
         else:
@@ -95,9 +97,11 @@ class Recorder:
             else:
                 self._failing = False
                 return opened
-        if not self.must_log:
-            self._uncounted["dropped"] += 1
         return None
+
+    def drop(self) -> None:
+        """Count an exchange that was served and could not be logged."""
+        self._uncounted["dropped"] += 1
 
     def finish(self, seq: int, outcome: Document, *, awaits_accounting: bool) -> None:
         """See Spool.finish."""
@@ -168,7 +172,13 @@ class Recorder:
         return self._full
 
     def _text(self, document: Document) -> bytes:
-        return encode(self._redactor.redact(document))
+        """JSON without secrets; the names at the top are ours and stay."""
+        try:
+            return encode({name: self._redactor.redact(value) for name, value in document.items()})
+        except (ValueError, TypeError, RecursionError) as error:
+            # Whatever a client or LiteLLM put in there, the exchange itself is logged.
+            self._complain(error)
+            return encode({**{name: document[name] for name in _PLAIN if name in document}, "payload": {}})
 
     def _complain(self, reason: object) -> None:
         """One line every ten seconds at most: a full disk must not be filled with complaints."""

@@ -1,5 +1,6 @@
 """What never reaches a disk: credentials in request bodies, and the gateway's own secrets anywhere."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,8 @@ CREDENTIAL_FIELDS = frozenset(
 )
 
 # Keys of OpenAI, Anthropic and LiteLLM itself all look like this.
-_KEY = re.compile(r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-]{16,}")
+# In a text that itself holds JSON, an escape such as \n may stand before one.
+_KEY = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))sk-[A-Za-z0-9_\-]{16,}")
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 _URL_PASSWORD = re.compile(r"^\w+(?:\+\w+)?://[^:/@]*:([^@]+)@")
 _SHORTEST_SECRET = 8
@@ -48,6 +50,8 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     for value in environment.values():
         if match := _URL_PASSWORD.match(value):
             found |= {match[1], unquote(match[1])}
+    # A text may hold JSON, in which the secret stands with escapes.
+    found |= {json.dumps(value, ensure_ascii=ascii_only)[1:-1] for value in found for ascii_only in (True, False)}
     return tuple(sorted((value for value in found if len(value) >= _SHORTEST_SECRET), key=len, reverse=True))
 
 
@@ -72,13 +76,13 @@ class Redactor:
         return cls(secrets_of(os.environ))
 
     def redact(self, value: Any) -> Any:
-        """A copy of a JSON value without secrets; names of fields and texts without secrets are shared."""
+        """A copy of a JSON value without secrets; texts without any are shared."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
             return {
-                name: REDACTED
-                if isinstance(name, str) and name.lower() in CREDENTIAL_FIELDS and item not in (None, "")
+                self._text(str(name)): REDACTED
+                if str(name).lower() in CREDENTIAL_FIELDS and item not in (None, "")
                 else self.redact(item)
                 for name, item in value.items()
             }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from litellm_sqlalchemy.partitions import TABLES, Partition, days
@@ -22,8 +22,10 @@ ATTEMPTS = 10
 PAUSE_SECONDS = 3.0
 ROWS_AT_ONCE = 10_000
 
-BODIES_REMOVED = "bodies removed"
-"""The comment on a partition whose payloads and answers are gone."""
+BODIES_REMOVED = "bodies removed up to id"
+"""How the comment on a partition begins whose payloads and answers are gone."""
+
+STRIPPED_PAYLOAD = '{"expired": true}'
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _ADVISORY_LOCK = 0x726574656E74  # "retent"
@@ -59,34 +61,52 @@ def expire(
             logger.info("another run is at work")
             return done
         try:
-            for day in sorted(days(guard)):
-                pair = Partition(day)
-                if keep_days and day < today - timedelta(days=keep_days):
-                    step, result = _drop, done.dropped
-                elif keep_bodies_days and day < today - timedelta(days=keep_bodies_days):
-                    if _is_stripped(engine, pair):
-                        continue
-                    step, result = _strip, done.stripped
-                else:
-                    continue
-                reached = dry_run or _patiently(step, engine, pair, pause)
-                (result if reached else done.postponed).append(pair.suffix)
+            for step in _steps(guard, today, keep_days, keep_bodies_days):
+                reached = dry_run or _patiently(step, engine, pause)
+                (getattr(done, step.result) if reached else done.postponed).append(step.pair.suffix)
         finally:
             guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
     return done
 
 
-def _patiently(step: Callable[[Engine, Partition], None], engine: Engine, pair: Partition, pause: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One thing to do with one pair; ``result`` names the list of Expired that it goes to."""
+
+    pair: Partition
+    result: str
+    work: Callable[[Engine, Partition], object]
+
+
+def _steps(connection: Connection, today: date, keep_days: int, keep_bodies_days: int) -> list[_Step]:
+    """What there is to do, oldest day first, the default partition last."""
+    drop_before = today - timedelta(days=keep_days) if keep_days else date.min
+    strip_before = today - timedelta(days=keep_bodies_days) if keep_bodies_days else date.min
+    steps = []
+    for pair in map(Partition, sorted(days(connection))):
+        if pair.starts_before(drop_before):
+            steps.append(_Step(pair, "dropped", _drop))
+        elif pair.starts_before(strip_before) and _has_bodies(connection, pair):
+            steps.append(_Step(pair, "stripped", _strip))
+    default = Partition(None)
+    if _holds(connection, default, drop_before):
+        steps.append(_Step(default, "dropped", lambda engine, _: _delete(engine, drop_before)))
+    if _holds(connection, default, strip_before, f"payload <> '{STRIPPED_PAYLOAD}'"):
+        steps.append(_Step(default, "stripped", lambda engine, pair: _strip_rows(engine, pair, 0, strip_before)))
+    return steps
+
+
+def _patiently(step: _Step, engine: Engine, pause: float) -> bool:
     """Do the step when nobody is in the way; False where somebody was each time."""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(pause)
         try:
-            step(engine, pair)
+            step.work(engine, step.pair)
         except OperationalError as error:
             if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
                 raise
-            logger.info("partition %s is in use", pair.suffix)
+            logger.info("partition %s is in use", step.pair.suffix)
         else:
             return True
     return False
@@ -98,37 +118,66 @@ def _drop(engine: Engine, pair: Partition) -> None:
         connection.execute(text(f"DROP TABLE {', '.join(pair.table(parent) for parent in reversed(TABLES))}"))
 
 
-def _is_stripped(engine: Engine, pair: Partition) -> bool:
-    with engine.connect() as connection:
-        comment = connection.execute(
-            text("SELECT obj_description(to_regclass(:table))"), {"table": pair.table(TABLES[0])}
-        ).scalar_one()
-    return bool(comment == BODIES_REMOVED)
+def _delete(engine: Engine, before: date) -> None:
+    """Delete from the default partition, which is never dropped; responses go with their requests."""
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
+        table = Partition(None).table(TABLES[0])
+        connection.execute(text(f"DELETE FROM {table} WHERE created_at < :before"), {"before": _midnight(before)})  # noqa: S608
 
 
 def _strip(engine: Engine, pair: Partition) -> None:
-    """Replace payloads and answers by a word, some rows at a time, and give their space back."""
+    """Replace payloads and answers of a day, note up to which row, and give their space back."""
+    with engine.connect() as connection:
+        last = _stripped_up_to(connection, pair)
+    last = _strip_rows(engine, pair, last, date.max)
     requests, responses = (pair.table(parent) for parent in TABLES)
-    for table, column, stripped in (
-        (requests, "payload", "'{\"expired\": true}'"),
-        (responses, "content", "content - 'response'"),
-    ):
-        last = 0
-        while True:
-            with engine.begin() as connection:
-                connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
-                row = connection.execute(
-                    text(
-                        f"WITH chunk AS (SELECT id FROM {table} WHERE id > :last ORDER BY id LIMIT :rows),"  # noqa: S608
-                        f" done AS (UPDATE {table} t SET {column} = {stripped} FROM chunk WHERE t.id = chunk.id"
-                        f" AND t.{column} IS DISTINCT FROM {stripped})"
-                        " SELECT max(id) FROM chunk"
-                    ),
-                    {"last": last, "rows": ROWS_AT_ONCE},
-                ).scalar_one()
-            if row is None:
-                break
-            last = row
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"VACUUM (ANALYZE) {requests}, {responses}"))
-        connection.execute(text(f"COMMENT ON TABLE {requests} IS '{BODIES_REMOVED}'"))
+        connection.execute(text(f"COMMENT ON TABLE {requests} IS '{BODIES_REMOVED} {last}'"))
+
+
+def _strip_rows(engine: Engine, pair: Partition, after: int, before: date) -> int:
+    """Strip the rows whose requests have ids beyond ``after``, some at a time; returns the last id."""
+    requests, responses = (pair.table(parent) for parent in TABLES)
+    last = after
+    while True:
+        with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
+            row = connection.execute(
+                text(
+                    f"WITH chunk AS (SELECT id, created_at FROM {requests}"  # noqa: S608
+                    " WHERE id > :last AND created_at < :before ORDER BY id LIMIT :rows),"
+                    f" bodies AS (UPDATE {requests} r SET payload = '{STRIPPED_PAYLOAD}' FROM chunk"
+                    "  WHERE (r.id, r.created_at) = (chunk.id, chunk.created_at)),"
+                    f" answers AS (UPDATE {responses} s SET content = content - 'response' FROM chunk"
+                    "  WHERE (s.request_id_fk, s.created_at) = (chunk.id, chunk.created_at))"
+                    " SELECT max(id) FROM chunk"
+                ),
+                {"last": last, "rows": ROWS_AT_ONCE, "before": _midnight(before)},
+            ).scalar_one()
+        if row is None:
+            return last
+        last = int(row)
+
+
+def _has_bodies(connection: Connection, pair: Partition) -> bool:
+    """Whether rows have come since the day was stripped, or it never was; ids only grow."""
+    newest = connection.execute(text(f"SELECT max(id) FROM {pair.table(TABLES[0])}")).scalar_one()  # noqa: S608
+    return newest is not None and newest > _stripped_up_to(connection, pair)
+
+
+def _stripped_up_to(connection: Connection, pair: Partition) -> int:
+    query = text("SELECT obj_description(to_regclass(:table), 'pg_class')")
+    comment = connection.execute(query, {"table": pair.table(TABLES[0])}).scalar_one()
+    return int(comment.removeprefix(BODIES_REMOVED)) if (comment or "").startswith(BODIES_REMOVED) else 0
+
+
+def _holds(connection: Connection, pair: Partition, before: date, condition: str = "true") -> bool:
+    query = f"SELECT EXISTS (SELECT 1 FROM {pair.table(TABLES[0])} WHERE created_at < :before AND {condition})"  # noqa: S608
+    return bool(connection.execute(text(query), {"before": _midnight(before)}).scalar_one())
+
+
+def _midnight(day: date) -> datetime:
+    """The first moment of a day, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)

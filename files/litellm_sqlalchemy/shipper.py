@@ -8,13 +8,13 @@ round what is already there.
 import logging
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, select, text, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from litellm_sqlalchemy import partitions
 from litellm_sqlalchemy.copying import copy_rows
 from litellm_sqlalchemy.exchange import Document, Exchange, moment, rows_of
 from litellm_sqlalchemy.locks import dead_workers
@@ -24,6 +24,7 @@ from litellm_sqlalchemy.spool import Spool
 POLL_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 15.0
 HOUSEKEEPING_SECONDS = 5.0
+PARTITIONS_SECONDS = 60.0
 
 # SQLSTATE classes that say that a row itself is at fault: data exception, integrity constraint, program limit.
 _AT_FAULT = ("22", "23", "54")
@@ -40,19 +41,21 @@ class Shipper:
         self._engine = engine
         self._batch_size = batch_size
         self._grace = accounting_grace
-        self._stop = threading.Event()
+        self._stopping = False
+        self._looked_at = -PARTITIONS_SECONDS
         self._failures_in_a_row = 0
         self.failures = 0
         self.stored_at = 0.0
+        self.partitions: partitions.State | None = None
 
     def stop(self) -> None:
         """Finish the batch at hand and return from ``run``; safe in a signal handler."""
-        self._stop.set()
+        self._stopping = True
 
     def run(self) -> None:
         """Ship until stopped; PostgreSQL may be away for as long as it likes."""
         next_housekeeping = 0.0
-        while not self._stop.is_set():
+        while not self._stopping:
             try:
                 if time.monotonic() >= next_housekeeping:
                     next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
@@ -66,7 +69,7 @@ class Shipper:
             else:
                 self._succeeded()
                 if shipped == 0:
-                    self._stop.wait(POLL_SECONDS)
+                    self._pause(POLL_SECONDS)
 
     def drain(self) -> int:
         """Ship what is ready now and return how many; SQLAlchemyError where PostgreSQL does not take it."""
@@ -107,6 +110,11 @@ class Shipper:
         if closed := self._spool.interrupt(dead):
             logger.warning("%d exchanges of %d dead workers are closed as interrupted", closed, len(dead))
         self._spool.checkpoint()
+        if time.monotonic() - self._looked_at >= PARTITIONS_SECONDS:
+            self.partitions = None
+            with self._engine.connect() as connection:
+                self.partitions = partitions.state(connection)
+            self._looked_at = time.monotonic()
 
     def _recover(self, error: sqlite3.Error) -> None:
         try:
@@ -115,6 +123,11 @@ class Shipper:
         except sqlite3.Error:
             # Not corrupted, or the disk takes no new file either: the next round tries again.
             logger.debug("not recovered", exc_info=True)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures_in_a_row > 0
 
     def _succeeded(self) -> None:
         if self._failures_in_a_row:
@@ -127,7 +140,13 @@ class Shipper:
         longest = min(LONGEST_BACKOFF_SECONDS, 0.25 * 2 ** min(self._failures_in_a_row, 8))
         seconds = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter, no secret
         logger.warning("%s, again in %.1f s: %s", what, seconds, str(error).strip())
-        self._stop.wait(seconds)
+        self._pause(seconds)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, and notice soon when told to stop; an Event could not be set in a signal handler safely."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_SECONDS))
 
 
 def store(engine: Engine, batch: Sequence[Exchange]) -> None:

@@ -58,6 +58,9 @@ _READY_BYTES = 16 * 1024**2
 _VACUUM_PAGES = 500
 """Free pages given back to the file system a housekeeping round."""
 
+_WORKER_CHECKPOINT_PAGES = 16_384
+"""Pages in the write-ahead log at which a worker does the shipper's work, because that has not: 64 MiB."""
+
 _WAL_BYTES = 64 * 1024**2
 """What the write-ahead log is cut back to when it begins anew."""
 
@@ -310,7 +313,7 @@ class Spool:
             connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             if not self._checkpoints:
-                connection.execute("PRAGMA wal_autocheckpoint=0")
+                connection.execute(f"PRAGMA wal_autocheckpoint={_WORKER_CHECKPOINT_PAGES}")
             connection.executescript(_SCHEMA.replace(":now", str(time.time_ns() // 1000)))
         except sqlite3.Error:
             connection.close()

@@ -374,6 +374,37 @@ def test_gateways_differ_in_the_logging_only() -> None:
     assert on["model_list"][1]["litellm_params"]["mock_response"], "a provider would be called"
 
 
+class Steady(overhead.Side):
+    """A gateway whose unit needs no systemd."""
+
+    def property(self, name: str) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(("noise_ms", "seconds", "pairs"), [(0.1, 60.0, 200), (40.0, 60.0, 400), (40.0, 0.0, 200)])
+def test_noisy_machine_is_measured_for_longer(
+    noise_ms: float, seconds: float, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the interval is narrow, and not for ever."""
+    made: list[str] = []
+
+    def call(side: overhead.Side, key: str, call_id: str) -> float:
+        made.append(f"{side.name}{call_id.rpartition('-')[2]}")
+        noise = noise_ms if len(made) < 640 else 0.1
+        return 10.0 + noise * (len(made) * 7 % 11)
+
+    monkeypatch.setattr(overhead, "call", call)
+    monkeypatch.setattr(overhead, "SETTLING", 0)
+    monkeypatch.setattr(overhead, "LONGEST_SECONDS", seconds)
+    sides = (Steady("on", logs=True), Steady("off", logs=False))
+    counted = overhead.compare(sides, "key", "run", warmup=20, fewest=200)
+    assert (counted == 200) == (pairs == 200)
+    assert counted >= pairs
+    assert len(made) == 2 * (counted + 20)
+    assert {len(side.latencies_ms) for side in sides} == {counted}
+    assert made[:6] == ["on0", "off0", "off1", "on1", "on2", "off2"]
+
+
 def test_gateway_that_does_not_log_is_not_compared() -> None:
     with pytest.raises(overhead.MeasuringError, match="litellm_request_log"):
         overhead.configuration({"litellm_settings": {"callbacks": []}}, logs=False)

@@ -47,7 +47,7 @@ def exchange(
         "model": "gpt-4o",
         "payload": {"model": "gpt-4o", "messages": []},
         "client_address": "192.168.10.1",
-        "api_key": "0a" * 32,
+        "key_hash": "0a" * 32,
         "user_id": "ann",
         "team_id": "blue",
         "key_alias": "anns laptop",
@@ -297,7 +297,7 @@ def test_texts_that_others_chose_are_cut() -> None:
     long = "x" * (MAX_TEXT_BYTES + 1)
     request, response = rows_of(
         exchange(
-            {"route": long, "model": long, "user_id": long, "api_key": long},
+            {"route": long, "model": long, "user_id": long, "key_hash": long},
             outcome(response={"model": long, "stop_reason": long}),
         )
     )

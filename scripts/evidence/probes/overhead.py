@@ -4,7 +4,8 @@
 playbooks/evidence.yml runs this on the gateway's host, as root, with the gateway's Python, and stops the two units
 afterwards whatever happens here; they end by themselves after five minutes. Both run the deployed configuration, on
 loopback, with a model that LiteLLM answers itself. They are called in turn (on, off, off, on, ...), one call at a
-time. What the first one logs goes the way of all calls: to the gateway's spool, and to the database from there.
+time, and for longer where the machine is busy with other things. What the first one logs goes the way of all calls: to
+the gateway's spool, and to the database from there.
 
 Prints every latency as JSON; figures.py makes figures of them.
 """
@@ -16,7 +17,9 @@ from __future__ import annotations
 import argparse
 import gc
 import http.client
+import itertools
 import json
+import math
 import os
 import shutil
 import socket
@@ -45,6 +48,12 @@ SETTLING = 1.0
 FILLER = "The quick brown fox jumps over the lazy dog. "
 PAYLOAD_BYTES = 2048
 FEWEST_PAIRS = 10
+PAIRS_AT_ONCE = 50
+"""Pairs between two looks at how sure the figure is."""
+WIDEST_MS = 1.0
+"""How wide the 95 % confidence interval of the median may be; wherever it lies, so that this favours no outcome."""
+LONGEST_SECONDS = 30.0
+"""When to leave it at the interval that there is."""
 OK = 200
 
 
@@ -163,18 +172,33 @@ def call(side: Side, key: str, call_id: str) -> float:
     return elapsed / 1_000_000
 
 
-def compare(sides: tuple[Side, Side], key: str, run: str, warmup: int, pairs: int) -> None:
-    """Call both in turn and note what each call took; the first ``warmup`` pairs do not count."""
+def width_ms(sides: tuple[Side, Side]) -> float:
+    """How wide the 95 % confidence interval of the median difference is, by the ranks of the differences."""
+    on, off = (side.latencies_ms for side in sides)
+    differences = sorted(with_log - without for with_log, without in zip(on, off, strict=True))
+    reach = 0.98 * math.sqrt(len(differences))
+    middle = (len(differences) - 1) / 2
+    return differences[math.ceil(middle + reach)] - differences[math.floor(middle - reach)]
+
+
+def compare(sides: tuple[Side, Side], key: str, run: str, warmup: int, fewest: int) -> int:
+    """Call both in turn and note what each call took; returns how many pairs count, ``warmup`` came before them."""
     gc.disable()
-    for number in range(warmup + pairs):
-        if number == warmup:
+    deadline = time.monotonic() + LONGEST_SECONDS
+    for number in itertools.count():
+        pairs = number - warmup
+        if pairs == 0:
             for side in sides:
                 side.cpu_before = side.property("CPUUsageNSec")
+        enough = pairs >= fewest and pairs % PAIRS_AT_ONCE == 0
+        if enough and (width_ms(sides) <= WIDEST_MS or time.monotonic() > deadline):
+            break
         for side in sides if number % 2 == 0 else reversed(sides):
             latency = call(side, key, f"{run}-{side.name}-{number}")
-            if number >= warmup:
+            if pairs >= 0:
                 side.latencies_ms.append(round(latency, 4))
     time.sleep(SETTLING)
+    return pairs
 
 
 def figures(side: Side, pairs: int) -> dict[str, Any]:
@@ -192,7 +216,7 @@ def main() -> int:
     """Start, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="what the ids of the calls begin with")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs of calls that count")
+    parser.add_argument("--pairs", type=int, required=True, help="how many pairs of calls count at least")
     parser.add_argument("--warmup", type=int, required=True, help="pairs of calls before them")
     given = parser.parse_args()
     if given.pairs < FEWEST_PAIRS:
@@ -210,13 +234,13 @@ def main() -> int:
         for side in sides:
             wait_for(side, began + START_PATIENCE)
         started = time.monotonic()
-        compare(sides, known["LITELLM_MASTER_KEY"], given.run, given.warmup, given.pairs)
-        report: dict[str, Any] = {side.name: figures(side, given.pairs) for side in sides}
+        pairs = compare(sides, known["LITELLM_MASTER_KEY"], given.run, given.warmup, given.pairs)
+        report: dict[str, Any] = {side.name: figures(side, pairs) for side in sides}
     except (MeasuringError, OSError, subprocess.CalledProcessError, http.client.HTTPException) as error:
         print(error, file=sys.stderr)
         return 1
     report |= {
-        "pairs": given.pairs,
+        "pairs": pairs,
         "warmup": given.warmup,
         "payload_bytes": PAYLOAD_BYTES,
         "concurrency": 1,

@@ -42,14 +42,14 @@ def server_address(inventory: Any, database_name: str) -> dict[str, Any]:
 def connect(inventory: Any, server_address: dict[str, Any]) -> Connect:
     """Connect from a host of the inventory, or from the controller (None), as whomever; the service unless said."""
 
-    def connect(host: str | None, **wanted: Any) -> Answer:
+    def connect(machine: str | None, **wanted: Any) -> Answer:
         service = {**server_address, "user": "litellm_user", "database": "litellm_db"}
         parameters = json.dumps({**({} if "url_file" in wanted else service), **wanted})
-        if host is None:
+        if machine is None:
             argv = [sys.executable, "-c", CLIENT, parameters]
             out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         else:
-            out = inventory.connect(host).check_output("python3 -c %s %s", CLIENT, parameters)
+            out = inventory.connect(machine).check_output("python3 -c %s %s", CLIENT, parameters)
         return Answer(**json.loads(out))
 
     return connect
