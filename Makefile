@@ -10,14 +10,18 @@ export PATH := $(CURDIR)/lab/bin:$(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 STEP := scripts/step
+# Molecule draws frames; without a terminal they would be 80 columns wide and cut lines that people search for.
+export COLUMNS ?= 160
 # The environment that `evidence` looks at, and the one that `secrets` makes secrets for.
 INVENTORY ?= inventory/lab
 ENV ?=
 # The host that `lab-shell` enters.
 HOST ?= gateway1
+# What `molecule` plays.
+SCENARIO ?= default
 
 lab := ANSIBLE_INVENTORY=inventory/lab
-scenarios := $(filter-out default,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+other_scenarios := $(filter-out default,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 shell_scripts = $(shell grep -rlE '^\#!(/bin/sh|/usr/bin/env bash)' --exclude='*.j2' --exclude-dir=.venv --exclude-dir=.git --exclude-dir=.cache .)
 
 ##@ Use
@@ -91,20 +95,24 @@ integration: ## tests of the package against a real PostgreSQL 17
 	@$(lab) $(STEP) "run the integration tests" pytest -q tests/integration
 
 .PHONY: molecule
-molecule: ## deploy to a fresh lab, twice, then in check mode, and look at every host; the lab stays up
+molecule: ## deploy to a fresh lab, again, and in check mode, and look at every host; the lab stays up (SCENARIO=)
 	@scripts/bootstrap lab test
-	@$(STEP) "molecule: default" molecule test --destroy=never
+	@$(STEP) "molecule $(SCENARIO): remove an old lab" molecule destroy --scenario-name $(SCENARIO)
+	@$(STEP) "molecule $(SCENARIO)" molecule test --destroy=never --scenario-name $(SCENARIO)
 
 .PHONY: test
-test: ## everything that CI runs; takes an old lab down first
+test: ## everything that CI runs, on a fresh lab, which is removed if all of it passes
 	@start=$$SECONDS; \
 	scripts/bootstrap lab test; \
 	$(MAKE) check; \
 	$(MAKE) molecule; \
 	$(MAKE) integration; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
-	$(STEP) "remove the lab" molecule destroy; \
-	for scenario in $(scenarios); do $(STEP) "molecule: $$scenario" molecule test --scenario-name "$$scenario"; done; \
+	$(MAKE) down; \
+	for scenario in $(other_scenarios); do \
+		$(MAKE) molecule SCENARIO="$$scenario"; \
+		$(STEP) "molecule $$scenario: remove the lab" molecule destroy --scenario-name "$$scenario"; \
+	done; \
 	echo "Everything passed, after $$((SECONDS - start)) s."
 
 .PHONY: lock

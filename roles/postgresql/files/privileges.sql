@@ -28,13 +28,13 @@ WITH roles AS (
     WHERE nspname = 'public'
 
     UNION ALL
-    -- The owner's tables and sequences: the service reads and writes rows, and cannot empty or change a table.
+    -- The owner's tables and sequences: the service reads and adds rows, and can neither change nor remove one.
     SELECT
         '',
         CASE WHEN relkind = 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || pg_class.oid::regclass::text,
         coalesce(relacl, acldefault(CASE WHEN relkind = 'S' THEN 's' ELSE 'r' END::"char", relowner)),
         service,
-        CASE WHEN relkind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END
+        CASE WHEN relkind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT'] END
     FROM pg_class, roles
     WHERE relowner = owner AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S')
 
@@ -45,7 +45,7 @@ WITH roles AS (
         CASE WHEN kind = 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
         defaclacl,
         service,
-        CASE WHEN kind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END
+        CASE WHEN kind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT'] END
     FROM roles
     CROSS JOIN unnest(ARRAY['r', 'S']::"char"[]) AS kind
     LEFT JOIN pg_default_acl
@@ -71,4 +71,9 @@ UNION ALL
 SELECT format('%%sREVOKE %%s ON %%s FROM %%s', prefix, array_to_string(excess, ', '), object, grantee)
 FROM compared
 WHERE excess <> '{}'
+UNION ALL
+-- Both roles are members of nothing: a membership is a privilege that no list of privileges shows.
+SELECT format('REVOKE %%I FROM %%I', pg_get_userbyid(roleid), pg_get_userbyid(member))
+FROM pg_auth_members, roles
+WHERE member IN (owner, service)
 ORDER BY statement
