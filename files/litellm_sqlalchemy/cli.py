@@ -3,11 +3,14 @@
 import json
 import logging
 import signal
+import sqlite3
 import sys
 from dataclasses import asdict
+from typing import Any
 
 import click
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from litellm_sqlalchemy import ledger as balance
 from litellm_sqlalchemy import metrics, retention
@@ -19,7 +22,22 @@ from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands whose expected failures are sentences, not tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit 1 with the reason on standard error where the database or the spool fails."""
+        try:
+            return super().invoke(ctx)
+        except SQLAlchemyError as error:
+            raise click.ClickException(f"PostgreSQL: {getattr(error, 'orig', None) or error}".strip()) from error
+        except sqlite3.Error as error:
+            raise click.ClickException(f"the spool: {error}") from error
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The request log of a LiteLLM gateway: from the spool on its disk to PostgreSQL."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)

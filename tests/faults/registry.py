@@ -1,0 +1,29 @@
+"""The list of faults, in the order in which they are run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faults.stage import Stage
+
+Play = Callable[[Stage], None]
+FAULTS: dict[str, "Fault"] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: its name, why it is there (the docstring of its function), and how it is played."""
+
+    name: str
+    why: str
+    play: Play
+
+
+def fault(name: str) -> Callable[[Play], Play]:
+    """Register a function that breaks something under load, mends it, and has the calls counted."""
+
+    def register(play: Play) -> Play:
+        assert play.__doc__, f"{play.__name__} does not say why"
+        FAULTS[name] = Fault(name, " ".join(play.__doc__.split()), play)
+        return play
+
+    return register
