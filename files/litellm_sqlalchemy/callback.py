@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -30,6 +30,9 @@ from litellm_sqlalchemy.spool import Spool
 
 SHUTDOWN_PATIENCE = 5.0
 """Seconds that a stopping worker gives LiteLLM to account for what it has answered."""
+
+FLUSH_SECONDS = 0.002
+"""Seconds that an outcome waits for its accounting, so that both are one commit."""
 
 CATCH_UP_SECONDS = 1.0
 """Seconds between two looks at what the spool would not take at once."""
@@ -118,7 +121,12 @@ async def install() -> None:
     settings.spool.parent.mkdir(parents=True, exist_ok=True)
     lock = WorkerLock(settings.spool)
     spool = Spool(settings.spool, busy_timeout=1.0, synchronous=settings.spool_synchronous, checkpoints=False)
-    recorder = Recorder(spool, lock.worker, Redactor.of_environment(), settings)
+    loop = asyncio.get_running_loop()
+
+    def soon(flush: Callable[[], None]) -> None:
+        loop.call_later(FLUSH_SECONDS, flush)
+
+    recorder = Recorder(spool, lock.worker, Redactor.of_environment(), settings, soon)
 
     app = proxy_server.app
     if app.middleware_stack is None:
@@ -132,7 +140,7 @@ async def install() -> None:
             await asyncio.sleep(CATCH_UP_SECONDS)
             recorder.catch_up()
 
-    catching_up = asyncio.get_running_loop().create_task(keep_catching_up())
+    catching_up = loop.create_task(keep_catching_up())
 
     async def shutdown_after_flush(*args: Any, **kwargs: Any) -> None:
         await _flush(recorder)

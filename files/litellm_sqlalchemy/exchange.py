@@ -7,7 +7,6 @@ it. ``rows_of`` makes of them one row of ``requests`` and one of ``responses``.
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -23,9 +22,6 @@ MAX_TEXT_BYTES = 1024
 """UTF-8 bytes kept of a text that a client or a provider chose; an index takes no more than 2704."""
 
 Document = dict[str, Any]
-
-# orjson makes floats of whole numbers beyond 64 bits, which have 19 digits or more.
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 _EVENTS_AT_EACH_END = 4
 
@@ -54,13 +50,15 @@ def encode(value: Any) -> bytes:
 
 
 def decode(text: bytes) -> Any:
-    """The value of a JSON text; ValueError where it is none."""
-    if not _LONG_NUMBER.search(text):
-        try:
-            return orjson.loads(text)
-        except ValueError:
-            # Lone surrogates and NaN: orjson refuses them, LiteLLM takes them, and so does Python.
-            pass
+    """The value of a JSON text; ValueError where it is none.
+
+    Whole numbers beyond 64 bits become floats, as they do in LiteLLM.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        # Lone surrogates and NaN: orjson refuses them, LiteLLM takes them, and so does Python.
+        pass
     try:
         return json.loads(text)
     except RecursionError as error:

@@ -7,7 +7,6 @@ and counted, or refused where the inventory says that what cannot be logged must
 import logging
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable
 
 from litellm_sqlalchemy.exchange import Document, encode
@@ -21,7 +20,7 @@ _SPOOL_ERRORS = (sqlite3.Error, OSError, ValueError)
 # What is left of a document that cannot be written as JSON.
 _PLAIN = ("route", "model", "key_hash", "user_id", "outcome", "status_code", "ended_at", "cost", "total_tokens")
 _MANY_AWAITING = 1024
-_LATER_BYTES = 64 * 1024 * 1024
+_WAITING_BYTES = 64 * 1024 * 1024
 _LOOK_SECONDS = 0.25
 _COMPLAIN_SECONDS = 10.0
 
@@ -55,7 +54,15 @@ class RateLimit:
 class Recorder:
     """Writes the exchanges of one worker."""
 
-    def __init__(self, spool: Spool, worker: str, redactor: Redactor, settings: Settings) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        worker: str,
+        redactor: Redactor,
+        settings: Settings,
+        soon: Callable[[Callable[[], None]], object] = lambda flush: flush(),
+    ) -> None:
+        """``soon`` calls a function within a few milliseconds; without one, everything is written at once."""
         self._spool = spool
         self._worker = worker
         self._redactor = redactor
@@ -64,8 +71,10 @@ class Recorder:
         self._reserve_bytes = settings.spool_reserve_bytes
         self._refusals = RateLimit(settings.refusals_per_second)
         self._awaiting: dict[int, int] = {}
-        self._later: deque[tuple[int, Callable[[], None]]] = deque()
-        self._later_bytes = 0
+        self._soon = soon
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self._waiting_bytes = 0
+        self._flush_is_due = False
         self._uncounted = {"dropped": 0, "unlogged_refusals": 0}
         self._failing = False
         self._full = False
@@ -127,14 +136,10 @@ class Recorder:
         return len(self._awaiting)
 
     def catch_up(self) -> None:
-        """Write what the disk would not take before, and the counts; called every second and at the end."""
+        """Write what is waiting, and the counts; called every second and at the end."""
         try:
             self._spool.follow()
-            while self._later:
-                size, write = self._later[0]
-                write()
-                self._later.popleft()
-                self._later_bytes -= size
+            self._write_waiting()
             for counter, number in self._uncounted.items():
                 if number:
                     self._spool.count(counter, number)
@@ -145,19 +150,29 @@ class Recorder:
             self._failing = False
 
     def _write(self, size: int, write: Callable[[], None]) -> None:
-        if not self._later:
-            try:
-                write()
-            except _SPOOL_ERRORS as error:
-                self._complain(error)
-            else:
-                return
-        if self._later_bytes + size > _LATER_BYTES:
+        """Write it soon, together with what else is known by then: an outcome and its accounting are one commit."""
+        if self._waiting_bytes + size > _WAITING_BYTES:
             # The request itself is in the spool: it will be closed as interrupted when this worker ends.
             self._complain("too much is waiting in memory already")
             return
-        self._later.append((size, write))
-        self._later_bytes += size
+        self._waiting.append((size, write))
+        self._waiting_bytes += size
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        try:
+            self._write_waiting()
+        except _SPOOL_ERRORS as error:
+            self._complain(error)
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            self._spool.write_together([write for _, write in self._waiting])
+            self._waiting.clear()
+            self._waiting_bytes = 0
 
     def _is_full(self) -> bool:
         now = time.monotonic()

@@ -81,8 +81,8 @@ class Redactor:
             return self._text(value)
         if isinstance(value, dict):
             return {
-                self._text(str(name)): REDACTED
-                if str(name).lower() in CREDENTIAL_FIELDS and item not in (None, "")
+                (name if len(name) < _SHORTEST_SECRET else self._text(name)): REDACTED
+                if name.lower() in CREDENTIAL_FIELDS and item not in (None, "")
                 else self.redact(item)
                 for name, item in value.items()
             }

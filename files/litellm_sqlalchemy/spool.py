@@ -146,6 +146,12 @@ class Spool:
             )
         )
 
+    def write_together(self, writes: Iterable[Callable[[], None]]) -> None:
+        """Do several of the above in one transaction: all or, where one fails, none."""
+        with _Transaction(self._connection):
+            for write in writes:
+                write()
+
     def count(self, counter: str, number: int) -> None:
         """Add to one of the ledger's counters: dropped, unlogged_refusals."""
         self._guarded(lambda: self._add(counter, number))
@@ -263,7 +269,8 @@ class Spool:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, and give free pages back to the file system; blocks no writer."""
-        self._connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        # A script, because execute() would take the first step only, and free one page.
+        self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # The balance
@@ -412,7 +419,19 @@ class _Transaction:
         self._connection.execute(f"BEGIN {self._mode}")
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        # SQLite has rolled back by itself after some errors.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
 
 def _is_corruption(error: sqlite3.DatabaseError) -> bool:

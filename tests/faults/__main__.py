@@ -56,9 +56,9 @@ def main() -> int:
     )
     results: list[Result] = []
     try:
-        with prepared(gateway, database):
+        with prepared(gateway) as scene:
             for fault in (FAULTS[name] for name in FAULTS if not arguments.only or name in arguments.only):
-                results.append(run(fault, lab, gateway, database))
+                results.append(run(fault, lab, scene, gateway, database))
     except Health as error:
         say(f"stopped: {error}")
         results.append(Result("(broken off)", problems=[str(error)]))
@@ -66,7 +66,10 @@ def main() -> int:
         write(results, arguments.output)
     print(table(results))
     failed = [result.fault for result in results if result.problems]
-    say(f"{len(results)} faults in {time.monotonic() - began:.0f} s; " + (f"FAILED: {', '.join(failed)}" if failed else "nothing lost, duplicated or orphaned"))
+    say(
+        f"{len(results)} faults in {time.monotonic() - began:.0f} s; "
+        + (f"FAILED: {', '.join(failed)}" if failed else "nothing lost, duplicated or orphaned")
+    )
     return 1 if failed else 0
 
 

@@ -70,7 +70,9 @@ def count(fault: str, seen: Evidence) -> Result:
     if dropped or unlogged:
         result.notes.append(f"{dropped} dropped, counted")
         if len(missing) != dropped + unlogged:
-            result.problems.append(f"{len(missing)} calls have no row, but {dropped} + {unlogged} are counted as dropped")
+            result.problems.append(
+                f"{len(missing)} calls have no row, but {dropped} + {unlogged} are counted as dropped"
+            )
     _look_at_ledger(result, seen, dropped)
     _look_at_rows(result, seen)
     return result

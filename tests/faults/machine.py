@@ -40,7 +40,13 @@ class Machine:
     def probe(self, name: str, *arguments: str, user: str = "root", patience: float = PATIENCE) -> str:
         """Run a script of the folder probes with the host's Python; returns what it prints."""
         source = (PROBES / name).read_text()
-        return self.run('user=$1; shift; exec runuser -u "$user" -- python3 - "$@"', user, *arguments, data=source, patience=patience)
+        return self.run(
+            'user=$1; shift; exec runuser -u "$user" -- python3 - "$@"',
+            user,
+            *arguments,
+            data=source,
+            patience=patience,
+        )
 
     def spawn(self, *command: str) -> subprocess.Popen[str]:
         """Start a command and leave it running; it ends when its standard input is closed, if it minds that."""

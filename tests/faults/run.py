@@ -7,16 +7,13 @@ from contextlib import contextmanager
 
 from faults.count import Result
 from faults.database import Database
-from faults.gateway import BOTH, GATEWAY, Gateway
+from faults.gateway import Gateway
 from faults.inventory import Lab
 from faults.machine import CommandError
 from faults.registry import FAULTS, Fault
 from faults.report import say
+from faults.scenery import DEPLOYED, Scene
 from faults.stage import Stage
-
-WORKERS = 2
-GRACE = "10"
-"""Seconds that an answered call waits for its accounting; 30 as deployed, which would only take time here."""
 
 _RUN = uuid.uuid4().hex[:6]
 
@@ -26,26 +23,21 @@ class Health(Exception):  # noqa: N818  # the name of what is missing
 
 
 @contextmanager
-def prepared(gateway: Gateway, database: Database) -> Iterator[None]:
-    """Two workers for as long as the faults last."""
-    say(f"make ready: {WORKERS} workers")
-    database.wait_until_ready()
-    command = gateway.exec_start().rsplit("--num_workers", 1)[0] + f"--num_workers {WORKERS}"
-    settings = {"LITELLM_DB_ACCOUNTING_GRACE": GRACE}
-    with gateway.drop_in("shipper", settings, services=BOTH[1:]):
-        with gateway.drop_in("gateway", settings, service=f"ExecStart=\nExecStart={command}\n", services=[GATEWAY]):
-            with gateway.stopped():
-                pass
-            yield
-    say("restore the gateway as it was deployed")
-    with gateway.stopped():
-        pass
+def prepared(gateway: Gateway) -> Iterator[Scene]:
+    """A scene that is taken down at the end: the gateway is then as it was deployed."""
+    scene = Scene(gateway)
+    try:
+        yield scene
+    finally:
+        if scene.change(DEPLOYED):
+            say("the gateway is as it was deployed")
 
 
-def run(fault: Fault, lab: Lab, gateway: Gateway, database: Database) -> Result:
+def run(fault: Fault, lab: Lab, scene: Scene, gateway: Gateway, database: Database) -> Result:
     """Play one fault and count; Health where the system is not fit for it."""
     number = list(FAULTS).index(fault.name) + 1
     say(f"[{number}/{len(FAULTS)}] {fault.name}")
+    scene.change(fault.scenery)
     stage = Stage(fault.name, f"faults-{_RUN}-{number}-", lab, gateway, database)
     try:
         _see_that_it_is_healthy(stage)
@@ -55,7 +47,9 @@ def run(fault: Fault, lab: Lab, gateway: Gateway, database: Database) -> Result:
         stage.problem(f"the harness failed: {type(error).__name__}: {error}")
     finally:
         stage.close()
-    result = stage.result or Result(fault.name, problems=stage.problems)
+    result = stage.result or Result(fault.name)
+    result.notes = stage.notes + result.notes
+    result.problems = stage.problems + result.problems
     say(
         f"    accepted {result.accepted}, stored {result.stored}, lost {result.lost}, duplicated {result.duplicated},"
         f" orphaned {result.orphaned}, client errors {result.client_errors}, recovered after {result.recovered_s} s"

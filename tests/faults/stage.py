@@ -34,8 +34,8 @@ class Stage:
         self.result: Result | None = None
         self.traffic: Load | None = None
         self._fault = fault
-        self._notes: list[str] = []
-        self._problems: list[str] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
         self._over: float | None = None
         self._before: Ledger | None = None
         self._watch = SpoolWatch(gateway)
@@ -100,18 +100,16 @@ class Stage:
         )
         recovered = self._watch.recovered_at(self._over)
         result.recovered_s = None if recovered is None else round(recovered - self._over, 1)
-        result.notes = self._notes + result.notes
-        result.problems = self._problems + result.problems
         self.result = result
         return result
 
     def note(self, text: str) -> None:
         """Something a reader of the result should know."""
-        self._notes.append(text)
+        self.notes.append(text)
 
     def problem(self, text: str) -> None:
         """Something that must not be: the run fails."""
-        self._problems.append(text)
+        self.problems.append(text)
 
     def expect(self, condition: bool, otherwise: str) -> None:
         """A condition that must hold."""

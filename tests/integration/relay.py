@@ -22,7 +22,7 @@ class Relay:
 
     def cut(self) -> None:
         """Break every connection and refuse new ones."""
-        self._listener.close()
+        self._close(self._listener)
         for pair in self._pairs:
             self._close(*pair)
         self._pairs.clear()

@@ -1,5 +1,6 @@
 """From the spool to PostgreSQL: every exchange exactly once, whatever dies or breaks on the way."""
 
+import json
 import math
 import signal
 import subprocess
@@ -145,11 +146,13 @@ def test_deep_nesting_is_stored(shipper: Shipper, writer: Writer, database: Data
 
 
 def storable(value: Any) -> Any:
-    """What is left of a value where jsonb cannot hold it."""
+    """A value as jsonb holds it: no surrogates, NUL or NaN, and numbers as decimals."""
     if isinstance(value, str):
         return "".join("?" if "\ud800" <= char <= "\udfff" else "\ufffd" if char == "\0" else char for char in value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Decimal(repr(value))
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -172,9 +175,8 @@ def test_any_payload_is_stored(writer: Writer, shipper: Shipper, database: Datab
         writer.write(f"{n}", request={"payload": {"value": value}})
     assert shipper.drain() == len(values)
     assert writer.spool.set_aside_errors() == []
-    stored = {
-        row.request_id: row.payload["value"] for row in database.query("SELECT request_id, payload FROM requests")
-    }
+    rows = database.query("SELECT request_id, payload::text AS payload FROM requests")
+    stored = {row.request_id: json.loads(row.payload, parse_int=Decimal, parse_float=Decimal)["value"] for row in rows}
     assert [stored[f"{n}"] for n in range(len(values))] == [storable(value) for value in values]
     database.query("DELETE FROM requests")
 
@@ -206,13 +208,13 @@ def test_replay_that_is_mixed_with_new_rows_stores_the_new_ones(
 
 
 def test_calls_with_one_id_are_as_many_rows(shipper: Shipper, writer: Writer, database: Database) -> None:
-    for _ in range(1_000):
+    for _ in range(300):
         writer.write("same")
     batch = writer.spool.ready(50)
     store(database.engine, batch)
-    assert shipper.drain() == 1_000
-    assert ids(database) == ["same"] * 1_000
-    assert database.value("SELECT count(DISTINCT created_at) FROM requests") == 1_000
+    assert shipper.drain() == 300
+    assert ids(database) == ["same"] * 300
+    assert database.value("SELECT count(DISTINCT created_at) FROM requests") == 300
 
 
 KILLED = """

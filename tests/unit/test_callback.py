@@ -72,7 +72,10 @@ class Gateway:
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             content = {"content": body} if isinstance(body, bytes) else {"json": body}
             given = {"content-type": "application/json", **authorization, **headers}
-            return await client.post(path, headers=given, **content)
+            answer = await client.post(path, headers=given, **content)
+        # The outcome is on the disk some milliseconds later.
+        await asyncio.sleep(0.05)
+        return answer
 
     def call(self, model: str, key: str | None = MASTER_KEY, **more: Any) -> httpx.Response:
         """Chat, and wait until LiteLLM has accounted for it."""

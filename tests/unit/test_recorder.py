@@ -84,7 +84,7 @@ def test_what_comes_later_waits_behind_what_came_first(spool: Spool, disk: Disk)
 def test_memory_is_bounded_while_the_disk_fails(
     spool: Spool, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("litellm_sqlalchemy.recorder._LATER_BYTES", 10_000)
+    monkeypatch.setattr("litellm_sqlalchemy.recorder._WAITING_BYTES", 10_000)
     writing = recorder(spool)
     seqs = [opened(writing, n) for n in range(5)]
     disk.error = FULL

@@ -27,29 +27,6 @@ def sigterm_gateway(stage: Stage) -> None:
     stage.settle()
 
 
-@fault("sigkill-worker")
-def sigkill_worker(stage: Stage) -> None:
-    """One of the workers runs out of memory: what it had open is closed as interrupted, the others go on."""
-    with stage.load(after=10):
-        victim, *others = stage.gateway.workers()
-        stage.expect(bool(others), "there is only one worker")
-        stage.gateway.run('kill -KILL "$1"', str(victim))
-        stage.over()
-    stage.expect(victim not in stage.gateway.workers(), "the worker still lives")
-    stage.settle()
-
-
-@fault("sigkill-all-workers")
-def sigkill_all_workers(stage: Stage) -> None:
-    """The gateway is gone from one moment to the next, as in a crash of the machine."""
-    with stage.load():
-        before = stage.gateway.main_process()
-        stage.gateway.run('systemctl kill --signal=KILL "$1"', GATEWAY)
-        stage.over()
-        stage.gateway.wait_until_ready(other_than=before)
-    stage.settle()
-
-
 @fault("sigkill-shipper")
 def sigkill_shipper(stage: Stage) -> None:
     """Killed in its transaction, and between its commit and its note of it: rows would be lost, or stored twice."""

@@ -17,7 +17,9 @@ while True:
     try:
         if os.path.exists(f"{path}-shm"):
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)) as spool:
-                state["waiting"], state["oldest"] = spool.execute("SELECT count(*), min(created_at) FROM requests").fetchone()
+                state["waiting"], state["oldest"] = spool.execute(
+                    "SELECT count(*), min(created_at) FROM requests"
+                ).fetchone()
     except sqlite3.Error as error:
         state["error"] = str(error)
     print(json.dumps(state), flush=True)
