@@ -49,6 +49,13 @@ down: ## remove the lab's hosts and their network
 	@scripts/bootstrap lab controller
 	@$(lab) $(STEP) "remove the lab" ansible-playbook molecule/default/destroy.yml
 
+.PHONY: down-all
+down-all: ## remove the hosts of every scenario, of a run that failed as well
+	@scripts/bootstrap lab test
+	@for scenario in default $(other_scenarios); do \
+		$(STEP) "molecule $$scenario: remove the lab" molecule destroy --scenario-name "$$scenario"; \
+	done
+
 .PHONY: lab-shell
 lab-shell: ## open a shell in a host of the lab (HOST=gateway1, postgresql1, upstream1)
 	@podman exec --interactive --tty litellm-lab-$(HOST) bash

@@ -139,10 +139,11 @@ def ping() -> None:
             # libpq was told to accept nothing else, see engine.py
             "require_auth": connection.connection.dbapi_connection.info.dsn_parameters.get("require_auth"),  # type: ignore[union-attr]
             "pool": {
-                "size": settings.pool_size,
-                "max_overflow": settings.max_overflow,
-                "recycle_seconds": settings.pool_recycle,
-                "pre_ping": True,
+                # What the pool itself goes by, not what it was asked for.
+                "size": pool._pool.maxsize,  # type: ignore[attr-defined]  # noqa: SLF001
+                "max_overflow": pool._max_overflow,  # type: ignore[attr-defined]  # noqa: SLF001
+                "recycle_seconds": pool._recycle,  # noqa: SLF001
+                "pre_ping": pool._pre_ping,  # noqa: SLF001
                 "status": pool.status(),
             },
         }

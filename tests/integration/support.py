@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from click.testing import Result
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -24,6 +24,8 @@ from litellm_sqlalchemy.spool import Spool
 
 FILES = Path(__file__).resolve().parents[2] / "files"
 DAYS_AHEAD = 3
+
+Run = Callable[..., Result]
 
 
 def until(condition: Callable[[], Any], patience: float = 15.0) -> Any:
@@ -147,19 +149,28 @@ def python(*command: str) -> list[str]:
     return [sys.executable, "-m", "litellm_sqlalchemy", *command]
 
 
-def command_environment(database: Database | None = None, **environment: Any) -> dict[str, str]:
-    """An environment with settings by their names."""
-    given = {name: value for name, value in os.environ.items() if not name.startswith("LITELLM_DB_")}
-    given |= {"PYTHONPATH": str(FILES), "PYTHONDONTWRITEBYTECODE": "1"}
-    if database is not None:
-        given |= {"LITELLM_DB_URL": database.address, "LITELLM_DB_CONNECT_TIMEOUT": "5"}
-    return given | {f"LITELLM_DB_{name.upper()}": str(value) for name, value in environment.items()}
+def settings_environment(database: Database | None = None, **settings: Any) -> dict[str, str]:
+    """Settings by their names, as variables."""
+    given = {} if database is None else {"url": database.address, "connect_timeout": 5}
+    return {f"LITELLM_DB_{name.upper()}": str(value) for name, value in (given | settings).items()}
 
 
-def printed(result: "subprocess.CompletedProcess[str]") -> Any:
+def command_environment(database: Database | None = None, **settings: Any) -> dict[str, str]:
+    """The environment of a process with these settings."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("LITELLM_DB_")}
+    own = {"PYTHONPATH": str(FILES), "PYTHONDONTWRITEBYTECODE": "1"}
+    return others | own | settings_environment(database, **settings)
+
+
+def printed(result: Result) -> Any:
     """The JSON that a command printed."""
     assert result.stdout, result.stderr
     return json.loads(result.stdout)
+
+
+def is_sentence(result: Result) -> bool:
+    """Whether a command ended by its own will rather than with a traceback."""
+    return result.exception is None or isinstance(result.exception, SystemExit)
 
 
 @dataclass

@@ -14,6 +14,8 @@ from integration.support import DAYS_AHEAD, Database, Writer, running
 from litellm_sqlalchemy import partitions, retention
 from litellm_sqlalchemy.shipper import Shipper, store
 
+pytestmark = pytest.mark.alters_schema
+
 NOW = datetime.now(timezone.utc)
 TODAY = NOW.date()
 

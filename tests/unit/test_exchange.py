@@ -431,7 +431,14 @@ def test_text_that_litellm_takes_is_decoded() -> None:
     assert decode(b"[1e400]") == [math.inf]
 
 
+@pytest.mark.parametrize("value", [2**63 - 1, 2**64 - 1, -(2**63), 9_007_199_254_740_993], ids=str)
+def test_whole_number_of_64_bits_keeps_every_digit(value: int) -> None:
+    found = decode(encode({"n": value}))
+    assert found == {"n": value}
+    assert isinstance(found["n"], int)
+
+
 @pytest.mark.parametrize("value", [2**64, 2**80, -(2**63) - 1, 10**300], ids=["2**64", "2**80", "-2**63-1", "10**300"])
-def test_huge_whole_numbers_keep_every_digit(value: int) -> None:
-    assert decode(encode({"n": value})) == {"n": value}
-    assert isinstance(decode(encode(value)), int)
+def test_longer_whole_number_becomes_a_float_as_it_does_in_litellm(value: int) -> None:
+    assert encode({"n": value}) == f'{{"n":{value}}}'.encode()
+    assert decode(encode({"n": value})) == {"n": float(value)}
