@@ -1,8 +1,9 @@
 #!/opt/litellm/venv/bin/python
 """Two gateways side by side on the gateway's host, one that logs and one that does not, and a shipper of their own.
 
-    gateways.py start --schema NAME    prints the ports
-    gateways.py ship                   starts the shipper anew
+    gateways.py room --schema NAME     makes the spool and the environment that leads to the schema
+    gateways.py start                  prints the ports and processes of both
+    gateways.py ship                   starts only the shipper, anew where it runs
     gateways.py memory                 what each of the three processes takes, in MB
     gateways.py stop
 
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import yaml
@@ -38,7 +40,6 @@ from overhead import (
     free_port,
     wait_for,
 )
-from random import Random
 
 DIRECTORY = Path("/run/litellm-bench")
 STATE = Path("/var/lib/litellm/bench")
@@ -107,8 +108,8 @@ def ship() -> None:
     systemd_run(SHIPPER, [*ENVIRONMENT_FILES, ENVIRONMENT], "", python, "-m", "litellm_sqlalchemy", "ship")
 
 
-def start() -> dict[str, int]:
-    """Start both gateways and the shipper, and wait until they answer; returns their ports."""
+def start() -> dict[str, str]:
+    """Start both gateways and the shipper, and wait until they answer; returns PORT:PROCESS of each gateway."""
     began = time.monotonic()
     deployed = yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))
     for side in SIDES:
@@ -125,7 +126,7 @@ def start() -> dict[str, int]:
     ship()
     for side in SIDES:
         wait_for(side, began + START_PATIENCE)
-    return {side.name: side.port for side in SIDES}
+    return {side.name: f"{side.port}:{side.property('MainPID')}" for side in SIDES}
 
 
 def memory() -> dict[str, dict[str, float]]:
@@ -155,15 +156,15 @@ def stop() -> None:
 def main() -> int:
     """Do what was asked for and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["start", "ship", "memory", "stop"])
+    parser.add_argument("what", choices=["room", "start", "ship", "memory", "stop"])
     parser.add_argument("--schema", help="the schema of the benchmark")
     given = parser.parse_args()
     try:
-        if given.what == "start":
+        if given.what == "room":
             make_room(given.schema)
+        elif given.what == "start":
             print(json.dumps(start()))
         elif given.what == "ship":
-            make_room(given.schema)
             ship()
         elif given.what == "memory":
             print(json.dumps(memory()))

@@ -152,6 +152,8 @@ class Recorder:
     def _write(self, size: int, write: Callable[[], None]) -> None:
         """Write it soon, together with what else is known by then: an outcome and its accounting are one commit."""
         if self._waiting_bytes + size > _WAITING_BYTES:
+            self._flush()
+        if self._waiting and self._waiting_bytes + size > _WAITING_BYTES:
             # The request itself is in the spool: it will be closed as interrupted when this worker ends.
             self._complain("too much is waiting in memory already")
             return

@@ -80,15 +80,15 @@ class Redactor:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
-            return {
-                (name if len(name) < _SHORTEST_SECRET else self._text(name)): REDACTED
-                if name.lower() in CREDENTIAL_FIELDS and item not in (None, "")
-                else self.redact(item)
-                for name, item in value.items()
-            }
+            return dict(self._field(name if isinstance(name, str) else str(name), item) for name, item in value.items())
         if isinstance(value, list):
             return [self.redact(item) for item in value]
         return value
+
+    def _field(self, name: str, value: Any) -> tuple[str, Any]:
+        if name.lower() in CREDENTIAL_FIELDS and value not in (None, ""):
+            return name, REDACTED
+        return (name if len(name) < _SHORTEST_SECRET else self._text(name)), self.redact(value)
 
     def _text(self, text: str) -> str:
         for secret in self._secrets:

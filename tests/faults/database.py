@@ -1,7 +1,6 @@
 """The database host: its server, statements as postgres, and the rows of the request log."""
 
 import json
-import subprocess
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from faults.machine import CommandError, Machine
+from faults.machine import CommandError, Conversation, Machine
 
 START_PATIENCE = 60.0
 APPLICATION = "litellm-request-log"
@@ -98,10 +97,13 @@ class Database(Machine):
         self.run('systemctl stop "$1"', self.unit, patience=START_PATIENCE)
 
     @contextmanager
-    def busy(self) -> Iterator["Session"]:
-        """A lock that no insert passes: who stores a batch waits in the middle of its transaction."""
+    def busy(self, table: str = "requests") -> Iterator["Session"]:
+        """A lock that no insert passes: who stores a batch waits in the middle of its transaction.
+
+        At ``responses``, it has stored its requests already.
+        """
         with Session(self._enter(*self._psql)) as session:
-            session.say("BEGIN; LOCK TABLE requests IN SHARE MODE;")
+            session.say(f"BEGIN; LOCK TABLE {table} IN SHARE MODE;")
             yield session
 
     def wait_for(self, condition: str, patience: float = 15.0) -> None:
@@ -114,32 +116,11 @@ class Database(Machine):
             time.sleep(0.05)
 
 
-class Session:
-    """A session of psql that stays open."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> "Session":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class Session(Conversation):
+    """A session of psql that stays open; what it has not committed is rolled back at its end."""
 
     def say(self, statements: str) -> None:
         """Run statements and wait until they are done."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{statements}\n\\echo done\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.strip() == "done":
-                return
-        raise CommandError(f"psql ended at: {statements}")
-
-    def close(self) -> None:
-        """Roll back what is open and end."""
-        assert self._process.stdin is not None
-        if not self._process.stdin.closed:
-            self._process.stdin.close()
-        self._process.wait(timeout=15)
+        self.tell(f"{statements}\n\\echo done")
+        while self.hear() != "done":
+            pass

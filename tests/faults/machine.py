@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 PROBES = Path(__file__).with_name("probes")
 PATIENCE = 60.0
@@ -16,6 +17,40 @@ _AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 class CommandError(Exception):
     """A command on a host failed; the message says which and why."""
+
+
+class Conversation:
+    """A command that runs on a host and is spoken to, a line at a time; closing its input ends it."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def tell(self, line: str) -> None:
+        """Say a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> str:
+        """The next line that it says; CommandError where it has ended instead."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise CommandError(f"{self._process.args[3:]!r} has ended")  # type: ignore[index]
+        return line.strip()
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        if not self._process.stdin.closed:
+            self._process.stdin.close()
+        self._process.wait(timeout=PATIENCE)
 
 
 class Machine:
@@ -48,11 +83,10 @@ class Machine:
             patience=patience,
         )
 
-    def spawn(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command and leave it running; it ends when its standard input is closed, if it minds that."""
-        return subprocess.Popen(
-            self._enter(*command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def talk(self, name: str, *arguments: str, user: str = "root") -> "Conversation":
+        """Start a script of the folder probes, which runs until it is told to end."""
+        source = (PROBES / name).read_text()
+        return Conversation(self._enter("runuser", "-u", user, "--", "python3", "-c", source, *arguments))
 
     @contextmanager
     def cut_from(self, address: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from faults.gateway import SPOOL, USER, Gateway
-from faults.machine import PROBES
+from faults.machine import CommandError
 
 _EMPTY_FOR = 1.5
 
@@ -24,17 +24,16 @@ class SpoolWatch:
     """Looks at the spool from a process of its own on the gateway, independently of the shipper."""
 
     def __init__(self, gateway: Gateway) -> None:
-        source = (PROBES / "spool_watch.py").read_text()
         self._samples: list[Sample] = []
-        self._process = gateway.spawn("runuser", "-u", USER, "--", "python3", "-c", source, SPOOL)
+        self._closing = False
+        self._watcher = gateway.talk("spool_watch.py", SPOOL, user=USER)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def close(self) -> None:
         """Look no more."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._closing = True
+        self._watcher.close()
         self._reader.join(timeout=10)
 
     def wait_until_empty(self, patience: float) -> bool:
@@ -65,7 +64,11 @@ class SpoolWatch:
         return max((sample.waiting or 0 for sample in self._samples), default=0)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            seen = json.loads(line)
+        while True:
+            try:
+                seen = json.loads(self._watcher.hear())
+            except CommandError:
+                if not self._closing:
+                    raise
+                return
             self._samples.append(Sample(seen["at"], seen["waiting"], seen["oldest"]))

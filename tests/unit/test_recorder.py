@@ -53,6 +53,55 @@ def opened(writing: Recorder, created_at: int = 1_000) -> int:
     return result[0]
 
 
+# Together
+
+
+def test_outcome_and_its_accounting_are_one_commit(spool: Spool) -> None:
+    due: list[Callable[[], None]] = []
+    writing = Recorder(spool, "worker", Redactor([]), Settings(), due.append)
+    seqs = [opened(writing, n) for n in range(3)]
+    for seq in seqs:
+        writing.finish(seq, OUTCOME, awaits_accounting=True)
+        writing.account(seq, {"cost": 0.5})
+    assert spool.ready(10) == []
+    (flush,) = due
+    statements: list[str] = []
+    spool._connection.set_trace_callback(statements.append)
+    flush()
+    assert [statement for statement in statements if statement.startswith(("BEGIN", "COMMIT"))] == [
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ]
+    exchanges = spool.ready(10)
+    assert [(e.seq, e.outcome, e.accounting) for e in exchanges] == [(seq, OUTCOME, {"cost": 0.5}) for seq in seqs]
+
+
+def test_what_comes_after_a_flush_is_due_again(spool: Spool) -> None:
+    due: list[Callable[[], None]] = []
+    writing = Recorder(spool, "worker", Redactor([]), Settings(), due.append)
+    for n in range(3):
+        writing.finish(opened(writing, n), OUTCOME, awaits_accounting=False)
+        due.pop()()
+        assert due == []
+        assert len(spool.ready(10)) == n + 1
+
+
+def test_what_waits_is_written_at_the_end(spool: Spool) -> None:
+    writing = Recorder(spool, "worker", Redactor([]), Settings(), lambda flush: None)
+    writing.finish(opened(writing), OUTCOME, awaits_accounting=False)
+    assert spool.ready(10) == []
+    writing.catch_up()
+    assert len(spool.ready(10)) == 1
+
+
+def test_outcome_that_is_larger_than_what_may_wait_is_written(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litellm_sqlalchemy.recorder._WAITING_BYTES", 10_000)
+    writing = recorder(spool)
+    writing.finish(opened(writing), OUTCOME | {"response": "x" * 20_000}, awaits_accounting=False)
+    writing.catch_up()
+    assert len(spool.ready(10)) == 1
+
+
 # Later
 
 

@@ -127,15 +127,23 @@ def test_key_as_the_name_of_a_field_is_redacted() -> None:
     assert redact({KEY: {"requests": 1}}) == {REDACTED: {"requests": 1}}
 
 
+@pytest.mark.parametrize("name", [1, None, True, (1, 2)], ids=repr)
+def test_name_that_is_no_text_is_no_trouble(name: Any) -> None:
+    """LiteLLM's own objects have such."""
+    assert list(redact({name: KEY}).values()) == [REDACTED]
+
+
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_stays(text: str) -> None:
     assert redact({"content": text, text: 1}) == {"content": text, text: 1}
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+innocent = st.text().filter(lambda text: "sk-" not in text and SECRET not in text)
+names = innocent.filter(lambda name: name.lower() not in CREDENTIAL_FIELDS)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | st.text(),
-    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | innocent,
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(names, values, max_size=4),
     max_leaves=12,
 )
 

@@ -42,12 +42,15 @@ def gateway_vanishes_in_transaction(stage: Stage) -> None:
     """The gateway is gone in the middle of a transaction and PostgreSQL is not told: what it holds must not block."""
     with stage.load():
         shipper = str(stage.gateway.main_process(SHIPPER))
-        with stage.database.busy():
-            stage.database.wait_for("wait_event_type = 'Lock'")
-            stage.gateway.run('kill -STOP "$1"', shipper)
-        stage.database.wait_for("state = 'idle in transaction'")
-        with stage.database.cut_from(stage.gateway.address):
-            stage.gateway.run('kill -KILL "$1"', shipper)
-            time.sleep(1)
+        try:
+            with stage.database.busy("responses"):
+                stage.database.wait_for("wait_event_type = 'Lock'")
+                stage.gateway.run('kill -STOP "$1"', shipper)
+            # Its requests are stored, but not committed, and PostgreSQL waits for it to send their responses.
+            stage.database.wait_for("query LIKE 'COPY responses%' AND wait_event = 'ClientRead'")
+        finally:
+            with stage.database.cut_from(stage.gateway.address):
+                stage.gateway.run('kill -KILL "$1"', shipper)
+                time.sleep(1)
         stage.over()
     stage.settle()

@@ -9,7 +9,7 @@ from faults.registry import fault
 from faults.stage import Stage
 
 KILLS = 3
-LOCK_SECONDS = "0.5"
+LOCK_SECONDS = 0.5
 """How long the spool is held: less than a worker waits for it."""
 
 SHORT_STREAM = Recipe("stream of 4 s", stream=True, directives="[[chunks=40]][[chunk_delay=0.1]]")
@@ -33,18 +33,12 @@ def sigkill_shipper(stage: Stage) -> None:
     doubtful = 0
     with stage.load():
         for _ in range(KILLS):
-            # In the transaction: it waits for a lock when it is killed.
-            with stage.database.busy():
+            with stage.database.busy("responses"):
                 stage.database.wait_for("wait_event_type = 'Lock'")
-                _kill_shipper(stage)
+                stage.gateway.run('kill -KILL "$1"', str(_shipper(stage)))
             stage.gateway.wait_until_shipping()
-            # After the commit: it waits for the spool, to delete what is stored, when it is killed.
-            held = json.loads(
-                stage.gateway.probe("hold_spool.py", SPOOL, LOCK_SECONDS, str(_shipper(stage)), user=USER)
-            )
-            doubtful += _stored(stage, held)
+            doubtful += _kill_after_commit(stage)
             stage.gateway.wait_until_shipping()
-            time.sleep(1)
         stage.over()
     stage.note(f"{2 * KILLS} kills; {doubtful} exchanges were committed and not yet noted")
     stage.expect(doubtful > 0, "no kill came between a commit and its note")
@@ -71,8 +65,18 @@ def _shipper(stage: Stage) -> int:
     return stage.gateway.main_process(SHIPPER)
 
 
-def _kill_shipper(stage: Stage) -> None:
-    stage.gateway.run('kill -KILL "$1"', str(_shipper(stage)))
+def _kill_after_commit(stage: Stage) -> int:
+    """Kill the shipper while it waits for the spool, to delete from it what it has committed; returns how many."""
+    holder = stage.gateway.talk("hold_spool.py", SPOOL, str(LOCK_SECONDS), str(_shipper(stage)), user=USER)
+    try:
+        with stage.database.busy() as session:
+            stage.database.wait_for("wait_event_type = 'Lock'")
+            holder.tell("hold")
+            holder.hear()
+            session.say("ROLLBACK;")
+        return _stored(stage, json.loads(holder.hear()))
+    finally:
+        holder.close()
 
 
 def _stored(stage: Stage, held: list[tuple[str, int]]) -> int:
