@@ -12,27 +12,26 @@ What is compared takes turns, round by round, and every round has rows of its ow
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
+import psycopg2.extensions
 from chat import compact, documents
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, NullPool, create_engine, make_url
 from sqlalchemy.orm import Session
 
-from litellm_sqlalchemy.copying import copy_rows
+from litellm_sqlalchemy import shipper
 from litellm_sqlalchemy.engine import make_engine
 from litellm_sqlalchemy.exchange import Exchange, encode, rows_of
-from litellm_sqlalchemy.models import Base, Request, Response
+from litellm_sqlalchemy.models import Request, Response
 from litellm_sqlalchemy.settings import Settings, get_settings
-from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
 
 DIFFERENT = 500
@@ -42,7 +41,7 @@ ORM_SECONDS = 1.5
 DRAIN_PATIENCE = 240.0
 POLL_SECONDS = 0.05
 
-Copies = list[tuple[str, str]]
+Copies = list[tuple[str, bytes]]
 
 
 def exchanges(size: int, count: int, created_at: int) -> Iterator[Exchange]:
@@ -69,52 +68,34 @@ def fill(spool: Spool, size: int, count: int) -> None:
         spool.account(seq, accounting)
 
 
-class Recorder:
-    """Stands in for a connection: keeps what the shipper would copy."""
+class RecordingCursor(psycopg2.extensions.cursor):
+    """A cursor that keeps what is to be copied and copies nothing."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.dialect = engine.dialect
-        self.connection = self
-        self.copies: Copies = []
+    copies: ClassVar[Copies] = []
 
-    def cursor(self) -> Recorder:
-        """Itself."""
-        return self
-
-    def copy_expert(self, statement: str, file: Any) -> None:
+    def copy_expert(self, sql: str, file: Any, size: int = 8192) -> None:
         """Keep it."""
-        self.copies.append((statement, file.read()))
+        data = b""
+        while part := file.read(size):
+            data += part.encode() if isinstance(part, str) else part
+        self.copies.append((sql, data))
 
 
 def rendered(engine: Engine, batch: Sequence[Exchange]) -> Copies:
-    """The COPY statements of a batch with their data, made as the shipper makes them, to be sent later."""
-    tables = Base.metadata.tables
-    with engine.begin() as connection:
-        query = (
-            "SELECT nextval(pg_get_serial_sequence('requests', 'id')),"
-            " nextval(pg_get_serial_sequence('responses', 'id')) FROM generate_series(1, :count)"
-        )
-        ids = connection.execute(text(query), {"count": len(batch)}).all()
-    requests, responses = [], []
-    for (request_id, response_id), exchange in zip(ids, batch, strict=True):
-        request, response = rows_of(exchange)
-        requests.append({"id": request_id, **request})
-        responses.append({"id": response_id, "request_id_fk": request_id, **response})
-    recorder = Recorder(engine)
-    copy_rows(recorder, tables[Request.__tablename__], requests)  # type: ignore[arg-type]  # as much of one as it needs
-    copy_rows(recorder, tables[Response.__tablename__], responses)  # type: ignore[arg-type]
-    return recorder.copies
+    """The COPY statements of a batch with their data, exactly as the shipper makes them, to be sent later."""
+    recording = create_engine(engine.url, connect_args={"cursor_factory": RecordingCursor}, poolclass=NullPool)
+    RecordingCursor.copies = []
+    shipper.store(recording, batch)
+    return RecordingCursor.copies
 
 
 def send(engine: Engine, batches: Sequence[Copies]) -> None:
     """Raw COPY: what was rendered goes into both tables, a batch a transaction."""
-    import io  # noqa: PLC0415
-
     for copies in batches:
         with engine.begin() as connection:
             cursor = connection.connection.cursor()
             for statement, data in copies:
-                cursor.copy_expert(statement, io.StringIO(data))
+                cursor.copy_expert(statement, io.BytesIO(data))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -154,9 +135,9 @@ def drain(given: argparse.Namespace, settings: Settings, engine: Engine) -> list
         fill(spool, given.size, given.pairs)
         spool.checkpoint()
         copies = in_batches(engine, given.size, given.pairs, settings.batch_size)
-        shipper = Shipper(spool, engine, settings.batch_size, settings.accounting_grace)
+        draining = shipper.Shipper(spool, engine, settings.batch_size, settings.accounting_grace)
         measure: dict[str, Callable[[], float]] = {
-            "shipper": lambda shipper=shipper: given.pairs / timed(shipper.drain),  # type: ignore[misc]
+            "shipper": lambda draining=draining: given.pairs / timed(draining.drain),  # type: ignore[misc]
             "copy": lambda copies=copies: given.pairs / timed(lambda: send(engine, copies)),  # type: ignore[misc]
             "orm": lambda: orm(engine, given.size, given.pairs),
         }
@@ -249,5 +230,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.environ.get("PYTHONPATH", str(Path.cwd())))
     sys.exit(main())

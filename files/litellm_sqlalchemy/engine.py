@@ -5,6 +5,13 @@ from sqlalchemy.engine import URL
 
 from litellm_sqlalchemy.settings import Settings
 
+# The same from the other end: a session whose client vanished in a transaction would hold its keys for two hours, and
+# the next session would wait for them. A wait for a lock becomes an error, which is logged and tried again.
+_SERVER_SETTINGS = (
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=20000"
+    " -c lock_timeout=30000"
+)
+
 
 def _connect_args(url: URL, settings: Settings) -> dict[str, str | int]:
     """libpq parameters; what the URL itself names is left to the URL."""
@@ -16,6 +23,7 @@ def _connect_args(url: URL, settings: Settings) -> dict[str, str | int]:
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
+        "options": _SERVER_SETTINGS,
     }
     if url.password is not None:
         # Refuse a server that asks for the password in any weaker way.

@@ -21,6 +21,7 @@ _COUNTERS = {
     "stored": "exchanges committed to PostgreSQL",
     "dropped": "exchanges dropped because the spool was full or failed",
     "interrupted": "exchanges whose worker died",
+    "salvaged": "exchanges read from a corrupted spool",
     "unlogged_refusals": "refused strangers beyond the rate at which they are logged",
 }
 _GAUGES = {"spooled": "exchanges waiting in the spool", "set_aside": "exchanges that PostgreSQL refused"}

@@ -64,8 +64,8 @@ class Shipper:
             except SQLAlchemyError as error:
                 self._wait_after("PostgreSQL does not take rows", getattr(error, "orig", None) or error)
             except sqlite3.Error as error:
-                self._wait_after("the spool cannot be read or emptied", error)
                 self._recover(error)
+                self._wait_after("the spool cannot be read or emptied", error)
             else:
                 self._succeeded()
                 if shipped == 0:
@@ -94,7 +94,7 @@ class Shipper:
             if isinstance(error, SQLAlchemyError | sqlite3.Error) and not _is_at_fault(error):
                 raise
             if len(batch) == 1:
-                reason = f"{type(error).__name__}: {getattr(error, 'orig', None) or error}".strip()
+                reason = _reason(error)
                 logger.error("exchange %s is set aside: %s", batch[0].request_id, reason)
                 self._spool.set_aside(batch[0].seq, reason)
                 return
@@ -106,6 +106,7 @@ class Shipper:
 
     def _housekeep(self) -> None:
         self._spool.follow()
+        self._spool.salvage()
         dead = dead_workers(self._spool.path, self._spool.workers())
         if closed := self._spool.interrupt(dead):
             logger.warning("%d exchanges of %d dead workers are closed as interrupted", closed, len(dead))
@@ -188,6 +189,14 @@ def _not_there(connection: Connection, batch: Sequence[Exchange]) -> list[Exchan
     for row in connection.execute(select(Request.request_id, Request.created_at).where(key.in_(list(wanted)))):
         del wanted[(row.request_id, row.created_at)]
     return list(wanted.values())
+
+
+def _reason(error: Exception) -> str:
+    """One line; PostgreSQL's DETAIL is left out, since it quotes the row."""
+    diagnosis = getattr(getattr(error, "orig", None), "diag", None)
+    if diagnosis is not None and diagnosis.message_primary:
+        return f"{diagnosis.sqlstate}: {diagnosis.message_primary}"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _is_at_fault(error: Exception) -> bool:

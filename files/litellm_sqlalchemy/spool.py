@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from litellm_sqlalchemy.exchange import Document, Exchange, decode, encode
 from litellm_sqlalchemy.locks import FileLock
+from litellm_sqlalchemy.salvage import corrupted_files, done_with, readable_rows
 
 # AUTOINCREMENT: sqlite_sequence then counts every exchange ever accepted, which the ledger needs.
 _SCHEMA = """
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS set_aside (
     error TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT INTO counters VALUES ('stored', 0), ('interrupted', 0), ('dropped', 0), ('unlogged_refusals', 0)
+INSERT INTO counters VALUES ('stored', 0), ('interrupted', 0), ('dropped', 0), ('unlogged_refusals', 0), ('salvaged', 0)
     ON CONFLICT DO NOTHING;
 -- Numbers go on from the time in microseconds: what a worker still knows of a file that was replaced cannot be
 -- mistaken for an exchange in this one.
@@ -47,6 +48,11 @@ INSERT INTO counters VALUES ('first_seq', :now) ON CONFLICT DO NOTHING;
 INSERT INTO sqlite_sequence SELECT 'requests', value FROM counters
     WHERE name = 'first_seq' AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'requests');
 """
+
+_BELONGS = (
+    "(EXISTS (SELECT 1 FROM requests WHERE seq = ?) OR ? <= (SELECT value FROM counters WHERE name = 'first_seq'))"
+)
+"""The request is here, or was in a file that this one has replaced, and may be salvaged from it."""
 
 _DELETE_AT_ONCE = 100
 _DELETE_BYTES_AT_ONCE = 4 * 1024**2
@@ -73,7 +79,8 @@ Result = TypeVar("Result")
 class Ledger:
     """The balance of a spool: accepted = stored + spooled + set_aside + dropped. Counts of exchanges.
 
-    ``interrupted`` are among the others; ``unlogged_refusals`` are strangers beyond the rate at which they are logged.
+    ``interrupted`` and ``salvaged`` (from a corrupted file) are among the others; ``unlogged_refusals`` are strangers
+    beyond the rate at which they are logged.
     """
 
     accepted: int
@@ -83,6 +90,7 @@ class Ledger:
     dropped: int
     interrupted: int
     unlogged_refusals: int
+    salvaged: int = 0
 
     @property
     def balanced(self) -> bool:
@@ -130,9 +138,8 @@ class Spool:
         """Store what came of a request as JSON; to be shipped from ``ship_after`` on (microseconds since the epoch)."""
         self._guarded(
             lambda: self._connection.execute(
-                # Without its request (the file was replaced meanwhile) an outcome is of no use.
-                "INSERT OR IGNORE INTO outcomes SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM requests WHERE seq = ?)",
-                (seq, ship_after, document, seq),
+                f"INSERT OR IGNORE INTO outcomes SELECT ?, ?, ? WHERE {_BELONGS}",
+                (seq, ship_after, document, seq, seq),
             )
         )
 
@@ -141,8 +148,8 @@ class Spool:
         self._guarded(
             lambda: self._connection.execute(
                 # The shipper may have given up waiting: then there is nothing left to account for.
-                "INSERT OR IGNORE INTO accounting SELECT ?, ? WHERE EXISTS (SELECT 1 FROM requests WHERE seq = ?)",
-                (seq, document, seq),
+                f"INSERT OR IGNORE INTO accounting SELECT ?, ? WHERE {_BELONGS}",
+                (seq, document, seq, seq),
             )
         )
 
@@ -258,6 +265,28 @@ class Spool:
             closed += count
         return closed
 
+    def salvage(self) -> int:
+        """Take over what can be read of corrupted files that were moved aside; returns how many exchanges."""
+        saved = 0
+        for path in corrupted_files(self.path):
+            with _Transaction(self._connection):
+                before = self._connection.total_changes
+                for row in readable_rows(path, "requests", "seq, created_at, request_id, worker, document"):
+                    self._connection.execute("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", row)
+                count = self._connection.total_changes - before
+                for row in readable_rows(path, "outcomes", "seq, ship_after, document"):
+                    self._connection.execute("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?)", row)
+                for row in readable_rows(path, "accounting", "seq, document"):
+                    self._connection.execute("INSERT OR IGNORE INTO accounting VALUES (?, ?)", row)
+                # What is left without its request is lost.
+                for table in ("outcomes", "accounting"):
+                    self._connection.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM requests)")  # noqa: S608
+                self._add("salvaged", count)
+            done_with(path)
+            logger.warning("%d exchanges were read from the corrupted spool %s", count, path)
+            saved += count
+        return saved
+
     def workers(self) -> list[str]:
         """The workers that have open exchanges."""
         return [
@@ -283,7 +312,7 @@ class Spool:
                 "first_seq"
             )
             return Ledger(
-                accepted=accepted + counters["dropped"],
+                accepted=accepted + counters["dropped"] + counters["salvaged"],
                 spooled=self._number("SELECT count(*) FROM requests"),
                 set_aside=self._number("SELECT count(*) FROM set_aside"),
                 **counters,

@@ -56,7 +56,8 @@ def count(fault: str, seen: Evidence) -> Result:
         fault,
         accepted=len(accepted),
         stored=len(rows),
-        lost=max(0, len(missing) - dropped - unlogged),
+        # What still waits in the spool is late, and a problem of its own, but not lost.
+        lost=max(0, len(missing) - dropped - unlogged - seen.after.spooled),
         duplicated=sum(number - 1 for number in rows.values()),
         orphaned=seen.orphans,
         client_errors=sum(not call.succeeded for call in seen.calls),
@@ -69,7 +70,7 @@ def count(fault: str, seen: Evidence) -> Result:
         result.problems.append(f"{result.orphaned} rows have no counterpart")
     if dropped or unlogged:
         result.notes.append(f"{dropped} dropped, counted")
-        if len(missing) != dropped + unlogged:
+        if len(missing) != dropped + unlogged + seen.after.spooled:
             result.problems.append(
                 f"{len(missing)} calls have no row, but {dropped} + {unlogged} are counted as dropped"
             )

@@ -49,8 +49,8 @@ class Gateway(Machine):
 
     def set_aside(self) -> dict[str, str]:
         """The request ids that were set aside, with the reasons."""
-        lines = (line.split("\t", 2) for line in self.run("litellm-db set-aside").splitlines())
-        return {request_id: reason for _, request_id, reason in lines}
+        lines = (line.split("\t") for line in self.run("litellm-db set-aside").splitlines())
+        return {parts[1]: parts[2] for parts in lines if len(parts) == 3}  # noqa: PLR2004  # seq, id, reason
 
     def main_process(self, service: str = GATEWAY) -> int:
         """The process id of a service, 0 where it does not run."""

@@ -225,9 +225,22 @@ def test_outcome_is_on_disk_when_the_client_has_its_answer(serve: Any, spool: Sp
     assert seen == [[]]
 
 
-def test_call_that_is_admitted_twice_is_one(serve: Any, recorded: Any) -> None:
+def test_call_that_is_admitted_twice_is_one(serve: Any, spool: Spool) -> None:
     serve(answering(first=lambda: (admit(), admit())))  # type: ignore[arg-type, func-returns-value, return-value]
-    assert len(recorded()) == 1
+    assert spool.ledger().accepted == 1
+
+
+def test_exchange_is_current_for_its_request_alone(recorder: Recorder) -> None:
+    """A server may serve the requests of a connection in one task."""
+
+    async def serve_two() -> None:
+        layer = CaptureMiddleware(answering(), recorder, lambda path: True)
+        for _ in range(2):
+            client = Connection()
+            await layer(client.scope, client.receive, client.send)
+            assert current.get() is None
+
+    asyncio.run(serve_two())
 
 
 def test_attempts_and_errors_of_the_callback_are_recorded(serve: Any, only: Any) -> None:

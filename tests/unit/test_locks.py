@@ -1,5 +1,6 @@
 """Locks: a worker that is killed is found dead, and no other is."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 import litellm_sqlalchemy
 from litellm_sqlalchemy.locks import FileLock, WorkerLock, dead_workers
@@ -124,23 +127,21 @@ def test_workers_are_told_apart(spool: Spool, spool_path: Path) -> None:
     other.release()
 
 
-def test_workers_that_start_at_once_are_never_found_dead(spool_path: Path) -> None:
-    """A lock has its name only once it is locked."""
-    dead: list[str] = []
-    stop = threading.Event()
+def test_worker_that_starts_is_never_found_dead(spool_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks just before the lock is taken finds nobody yet."""
+    found: list[str] = []
+    flock = fcntl.flock
 
-    def look() -> None:
-        while not stop.is_set():
-            dead.extend(dead_workers(spool_path, []))
+    def look_and_lock(file: int, operation: int) -> None:
+        monkeypatch.undo()
+        found.extend(dead_workers(spool_path, []))
+        flock(file, operation)
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    locks = [WorkerLock(spool_path) for _ in range(300)]
-    stop.set()
-    looking.join()
-    assert dead == []
-    for lock in locks:
-        lock.release()
+    monkeypatch.setattr(fcntl, "flock", look_and_lock)
+    lock = WorkerLock(spool_path)
+    assert found == []
+    assert dead_workers(spool_path, [lock.worker]) == []
+    lock.release()
 
 
 def test_file_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,20 @@ def test_failed_transaction_leaves_everything_as_it_was(spool: Spool) -> None:
     assert spool.ledger() == counts(1, 1, 0, 0)
 
 
+def test_writes_together_are_done_all_or_none(spool: Spool) -> None:
+    seq = accept(spool)
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    write = partial(spool.finish, seq, OUTCOME, 0)
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        spool.write_together([write, fail])
+    assert ready_seqs(spool) == []
+    spool.write_together([write])
+    assert ready_seqs(spool) == [seq]
+
+
 def test_closed_spool_keeps_what_was_written(spool_path: Path) -> None:
     spool = Spool(spool_path)
     seq = complete(spool)
@@ -544,6 +559,7 @@ def test_report_says_how_old_the_oldest_is(spool: Spool) -> None:
         "dropped": 0,
         "interrupted": 0,
         "unlogged_refusals": 0,
+        "salvaged": 0,
         "balanced": True,
         "oldest_spooled_seconds": pytest.approx(120, abs=5),
     }

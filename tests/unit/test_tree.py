@@ -53,13 +53,14 @@ def test_hash_changes_with_any_file(folder: Path, change: Callable[[Path], objec
     assert tree_hash(str(folder)) != before
 
 
-def test_hash_tells_where_a_file_ends(folder: Path) -> None:
-    (folder / "a.py").write_text("on")
-    (folder / "aa.py").write_text("e")
-    before = tree_hash(str(folder))
-    (folder / "a.py").write_text("o")
-    (folder / "aa.py").write_text("ne")
-    assert tree_hash(str(folder)) != before
+def test_hash_tells_where_a_file_ends(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    (one / "a").write_text("1b\0002")
+    (two / "a").write_text("1")
+    (two / "b").write_text("2")
+    assert tree_hash(str(one)) != tree_hash(str(two))
 
 
 def test_hash_leaves_out_what_python_compiles(folder: Path) -> None:

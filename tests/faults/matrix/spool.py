@@ -2,10 +2,11 @@
 
 import time
 
-from faults.gateway import SHIPPER, SPOOL, STATE, USER
+from faults.gateway import GATEWAY, SHIPPER, SPOOL, STATE, USER
 from faults.registry import fault
 from faults.stage import Stage
 
+PATIENCE = 20.0
 _MOVED_ASIDE = 'find "$1" -maxdepth 1 -name "*.corrupt-*"'
 
 
@@ -17,7 +18,7 @@ def spool_corrupted(stage: Stage) -> None:
         with stage.load():
             stage.gateway.probe("corrupt.py", SPOOL, "overwrite", user=USER)
             stage.over()
-            time.sleep(8)
+            _wait_until_moved_aside(stage, files=1)
         _expect_alarm(stage, files=1)
         stage.settle()
     finally:
@@ -26,16 +27,17 @@ def spool_corrupted(stage: Stage) -> None:
 
 @fault("spool-corrupted-at-start")
 def spool_corrupted_at_start(stage: Stage) -> None:
-    """What the file system left of the file after a crash: garbage, or half of it. The services start all the same."""
+    """What a crash left of the file, once garbage and once half of it: the services start all the same."""
     stage.ledger_begins_anew = True
     try:
         with stage.load():
-            with stage.gateway.stopped():
-                stage.gateway.probe("corrupt.py", SPOOL, "garbage", user=USER)
-                with stage.gateway.stopped([SHIPPER]):
-                    pass
-                stage.gateway.stop([SHIPPER])
-                stage.gateway.probe("corrupt.py", SPOOL, "truncate", user=USER)
+            with stage.gateway.stopped([GATEWAY]):
+                # What is in the file now would be lost with it.
+                stage.expect(stage.wait_until_drained(), "the spool does not get empty")
+                for files, damage in enumerate(("garbage", "truncate"), 1):
+                    with stage.gateway.stopped([SHIPPER]):
+                        stage.gateway.probe("corrupt.py", SPOOL, damage, user=USER)
+                    _wait_until_moved_aside(stage, files)
             stage.over()
         _expect_alarm(stage, files=2)
         stage.settle()
@@ -43,14 +45,23 @@ def spool_corrupted_at_start(stage: Stage) -> None:
         _remove(stage)
 
 
+def _moved_aside(stage: Stage) -> list[str]:
+    found = stage.gateway.run(_MOVED_ASIDE, STATE).splitlines()
+    return [name for name in found if not name.endswith(("-wal", "-shm"))]
+
+
+def _wait_until_moved_aside(stage: Stage, files: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while len(_moved_aside(stage)) < files and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def _expect_alarm(stage: Stage, files: int) -> None:
-    aside = [
-        name for name in stage.gateway.run(_MOVED_ASIDE, STATE).splitlines() if not name.endswith(("-wal", "-shm"))
-    ]
-    stage.note(f"{len(aside)} files moved aside")
+    aside = _moved_aside(stage)
+    stage.note(f"{len(aside)} moved aside")
     stage.expect(len(aside) == files, f"{len(aside)} files were moved aside, not {files}: {aside}")
-    said = stage.gateway.journal(stage.began, SHIPPER) + stage.gateway.journal(stage.began, "litellm-gateway")
-    stage.expect("is corrupted" in said, "nobody raised an alarm")
+    said = stage.gateway.journal(stage.began, SHIPPER) + stage.gateway.journal(stage.began, GATEWAY)
+    stage.expect(said.count("is corrupted") == files, "no alarm was raised, or more than one a file")
 
 
 def _remove(stage: Stage) -> None:
