@@ -1,8 +1,9 @@
 """COPY of rows into a table of the models: PostgreSQL's fastest way in, in its text format."""
 
-import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -11,46 +12,89 @@ from sqlalchemy.exc import DBAPIError
 
 from litellm_sqlalchemy.exchange import encode
 
-# https://www.postgresql.org/docs/17/sql-copy.html, "Text Format"
-_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_CHUNK_BYTES = 65_536
 
 
-def copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows (all with the same columns) to a table in the connection's transaction; DBAPIError as usual."""
-    columns = list(rows[0])
-    documents = {name for name in columns if isinstance(table.columns[name].type, JSONB)}
-    text = io.StringIO()
-    for row in rows:
-        text.write("\t".join(_field(row[name], name in documents) for name in columns))
-        text.write("\n")
-    text.seek(0)
-    statement = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN"
+def copy_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows (all with the same columns) to a table in the connection's transaction; DBAPIError as usual.
+
+    A row is only taken when PostgreSQL is given those before it, so that it stores them while the next are made.
+    """
+    remaining = iter(rows)
+    first = next(remaining, None)
+    if first is None:
+        return
+    names = list(first)
+    fields: list[Callable[[Any], bytes]] = [
+        _json if isinstance(table.columns[name].type, JSONB) else _plain for name in names
+    ]
+    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
     dialect = connection.dialect
+    lines = _Lines(fields, chain([first], remaining))
     try:
-        connection.connection.cursor().copy_expert(statement, text)
+        connection.connection.cursor().copy_expert(statement, lines, _CHUNK_BYTES)
     except dialect.loaded_dbapi.Error as error:
+        if lines.failure is not None:
+            # No row came of an exchange: psycopg2 has ended the COPY with an error of its own.
+            raise lines.failure from error
         # COPY is not one of SQLAlchemy's statements, so its errors are given SQLAlchemy's names here.
         raise DBAPIError.instance(
             statement, None, error, dialect.loaded_dbapi.Error, hide_parameters=True, dialect=dialect
         ) from error
 
 
-def _field(value: Any, is_document: bool) -> str:
+class _Lines:
+    """A file of rows in COPY's text format, written while it is read."""
+
+    def __init__(self, fields: list[Callable[[Any], bytes]], rows: Iterable[Mapping[str, Any]]) -> None:
+        self._lines: Iterator[bytes] = (
+            b"\t".join([field(value) for field, value in zip(fields, row.values(), strict=True)]) + b"\n"
+            for row in rows
+        )
+        self.failure: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        """About that many bytes; none at the end."""
+        lines = []
+        left = size
+        try:
+            for line in self._lines:
+                lines.append(line)
+                left -= len(line)
+                if left <= 0:
+                    break
+        except Exception as error:
+            self.failure = error
+            raise
+        return b"".join(lines)
+
+
+# https://www.postgresql.org/docs/17/sql-copy.html, "Text Format"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_ESCAPED = re.compile(r"[\\\n\r\t]")
+
+
+def _plain(value: Any) -> bytes:
     if value is None:
-        return "\\N"
-    if is_document:
-        return _json(value).translate(_ESCAPES)
+        return b"\\N"
+    if isinstance(value, str):
+        return (value.translate(_ESCAPES) if _ESCAPED.search(value) else value).encode()
     if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value).translate(_ESCAPES)
+        return value.isoformat().encode()
+    return str(value).encode()
 
 
-def _json(value: Any) -> str:
+def _json(value: Any) -> bytes:
     """JSON that PostgreSQL's jsonb takes: it has no NUL, so U+0000 becomes U+FFFD, the replacement character."""
-    text = encode(value).decode()
-    if "\\u0000" in text:
-        text = encode(_without_nul(value)).decode()
-    return text
+    if value is None:
+        return b"\\N"
+    text = encode(value)
+    # Of what COPY needs escaped, JSON itself has only backslashes.
+    if b"\\" not in text:
+        return text
+    if b"\\u0000" in text:
+        text = encode(_without_nul(value))
+    return text.replace(b"\\", b"\\\\")
 
 
 def _without_nul(value: Any) -> Any:

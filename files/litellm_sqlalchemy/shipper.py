@@ -9,7 +9,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, Engine, select, text, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -167,18 +167,22 @@ def _copy(connection: Connection, batch: Sequence[Exchange]) -> None:
         return
     ids = connection.execute(
         text(
-            "SELECT nextval(pg_get_serial_sequence('requests', 'id')) AS request,"
-            " nextval(pg_get_serial_sequence('responses', 'id')) AS response FROM generate_series(1, :count)"
+            "SELECT nextval(request), nextval(response) FROM generate_series(1, :count),"
+            # OFFSET 0: the names are looked up once, not for each id.
+            " (SELECT pg_get_serial_sequence('requests', 'id')::regclass AS request,"
+            "  pg_get_serial_sequence('responses', 'id')::regclass AS response OFFSET 0) AS sequences"
         ),
         {"count": len(batch)},
     ).all()
-    requests: list[Document] = []
     responses: list[Document] = []
-    for (request_id, response_id), exchange in zip(ids, batch, strict=True):
-        request, response = rows_of(exchange)
-        requests.append({"id": request_id, **request})
-        responses.append({"id": response_id, "request_id_fk": request_id, **response})
-    copy_rows(connection, Base.metadata.tables[Request.__tablename__], requests)
+
+    def requests() -> Iterator[Document]:
+        for (request_id, response_id), exchange in zip(ids, batch, strict=True):
+            request, response = rows_of(exchange)
+            responses.append({"id": response_id, "request_id_fk": request_id, **response})
+            yield {"id": request_id, **request}
+
+    copy_rows(connection, Base.metadata.tables[Request.__tablename__], requests())
     copy_rows(connection, Base.metadata.tables[Response.__tablename__], responses)
 
 

@@ -64,6 +64,9 @@ _READY_BYTES = 16 * 1024**2
 _VACUUM_PAGES = 500
 """Free pages given back to the file system a housekeeping round."""
 
+_SHIPPER_CHECKPOINT_PAGES = 8_192
+"""Pages in the write-ahead log at which the shipper moves them into the file, between its rounds of housekeeping."""
+
 _WORKER_CHECKPOINT_PAGES = 16_384
 """Pages in the write-ahead log at which a worker does the shipper's work, because that has not: 64 MiB."""
 
@@ -348,8 +351,10 @@ class Spool:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            if not self._checkpoints:
-                connection.execute(f"PRAGMA wal_autocheckpoint={_WORKER_CHECKPOINT_PAGES}")
+            # Deleted exchanges are overwritten only where that costs no further write.
+            connection.execute("PRAGMA secure_delete=FAST")
+            pages = _SHIPPER_CHECKPOINT_PAGES if self._checkpoints else _WORKER_CHECKPOINT_PAGES
+            connection.execute(f"PRAGMA wal_autocheckpoint={pages}")
             connection.executescript(_SCHEMA.replace(":now", str(time.time_ns() // 1000)))
         except sqlite3.Error:
             connection.close()
@@ -408,24 +413,27 @@ class Spool:
 
     def _portions(self, seqs: Sequence[int]) -> Iterator[list[int]]:
         """The numbers in portions that are quick to delete."""
-        portion: list[int] = []
-        size = 0
-        for seq in seqs:
-            row = self._connection.execute(
-                "SELECT length(r.document) + coalesce(length(o.document), 0) + coalesce(length(a.document), 0)"
-                " FROM requests r LEFT JOIN outcomes o USING (seq) LEFT JOIN accounting a USING (seq) WHERE r.seq = ?",
-                (seq,),
-            ).fetchone()
-            size += row[0] if row else 0
-            portion.append(seq)
-            if len(portion) >= _DELETE_AT_ONCE or size >= _DELETE_BYTES_AT_ONCE:
+        for at in range(0, len(seqs), _DELETE_AT_ONCE):
+            some = seqs[at : at + _DELETE_AT_ONCE]
+            lengths = self._connection.execute(
+                "SELECT r.seq, length(r.document) + coalesce(length(o.document), 0) + coalesce(length(a.document), 0)"  # noqa: S608
+                " FROM requests r LEFT JOIN outcomes o USING (seq) LEFT JOIN accounting a USING (seq)"
+                f" WHERE r.seq IN ({_marks(some)})",
+                some,
+            ).fetchall()
+            portion: list[int] = []
+            size = 0
+            for seq, length in lengths:
+                portion.append(seq)
+                size += length
+                if size >= _DELETE_BYTES_AT_ONCE:
+                    yield portion
+                    portion, size = [], 0
+            if portion:
                 yield portion
-                portion, size = [], 0
-        if portion:
-            yield portion
 
     def _delete(self, seqs: Sequence[int]) -> int:
-        marks = ",".join("?" * len(seqs))
+        marks = _marks(seqs)
         for table in ("outcomes", "accounting"):
             self._connection.execute(f"DELETE FROM {table} WHERE seq IN ({marks})", seqs)  # noqa: S608
         return self._connection.execute(f"DELETE FROM requests WHERE seq IN ({marks})", seqs).rowcount  # noqa: S608
@@ -466,6 +474,11 @@ class _Transaction:
 def _is_corruption(error: sqlite3.DatabaseError) -> bool:
     # "malformed" and "not a database" come as the base class itself, everything else as one of its children.
     return type(error) is sqlite3.DatabaseError
+
+
+def _marks(values: Sequence[object]) -> str:
+    """Placeholders for that many values."""
+    return ",".join("?" * len(values))
 
 
 def _decode(document: bytes | None) -> Document | None:

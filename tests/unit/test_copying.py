@@ -37,11 +37,11 @@ class Server:
     def cursor(self) -> "Server":
         return self
 
-    def copy_expert(self, statement: str, file: Any) -> None:
+    def copy_expert(self, statement: str, file: Any, size: int) -> None:
         if self._error is not None:
             raise self._error
         self.statements.append(statement)
-        text = file.read().encode("utf-8", "strict").decode()
+        text = b"".join(iter(lambda: file.read(size), b"")).decode()
         assert text.endswith("\n")
         for line in text[:-1].split("\n"):
             assert "\r" not in line
