@@ -6,13 +6,13 @@ the write-ahead log have checksums.
 
 import contextlib
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_MOST_AT_ONCE = 100
 _MOST_ERRORS = 10_000
 _SETTLED_NS = 5_000_000_000
 """Nanoseconds after which every worker has turned to the new file; they look each second."""
@@ -21,22 +21,26 @@ logger = logging.getLogger(__name__)
 
 
 def corrupted_files(spool: Path) -> list[Path]:
-    """The files moved aside from a spool that nobody writes to any more and that were not looked into, oldest first."""
-    found = spool.parent.glob(f"{spool.name}.corrupt-*")
-    files = sorted(path for path in found if not path.name.endswith(("-wal", "-shm")))
-    return [path for path in files if time.time_ns() - int(path.name.rpartition("-")[2]) > _SETTLED_NS]
+    """The files that were moved aside from a spool and not looked into yet, oldest first."""
+    name = re.compile(re.escape(spool.name) + r"\.corrupt-\d+")
+    return sorted(path for path in spool.parent.iterdir() if name.fullmatch(path.name))
+
+
+def is_settled(path: Path) -> bool:
+    """Whether nobody writes to a file any more that was moved aside."""
+    return time.time_ns() - int(path.name.rpartition("-")[2]) > _SETTLED_NS
 
 
 def readable_rows(path: Path, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a table of a corrupted spool that can be read, by number; ``columns`` begin with seq."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        last, at_once, errors = -1, _MOST_AT_ONCE, 0
+        last, errors = -1, 0
         while errors < _MOST_ERRORS:
             try:
-                rows = connection.execute(
-                    f"SELECT {columns} FROM {table} WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
-                    (last, at_once),
-                ).fetchall()
+                query = f"SELECT {columns} FROM {table} WHERE seq > ? ORDER BY seq"  # noqa: S608
+                for row in connection.execute(query, (last,)):
+                    last = row[0]
+                    yield row
             except sqlite3.Error as error:
                 if last < 0:
                     first = _first(connection, table)
@@ -44,17 +48,12 @@ def readable_rows(path: Path, table: str, columns: str) -> Iterator[tuple[Any, .
                         logger.warning("nothing of %s can be read: %s", table, error)
                         return
                     last = first
-                elif at_once > 1:
-                    at_once = 1
                 else:
                     # The next number is on the damaged page, or is none: numbers are given without gaps.
                     last += 1
                     errors += 1
-                continue
-            if not rows:
+            else:
                 return
-            yield from rows
-            last, at_once = rows[-1][0], _MOST_AT_ONCE
 
 
 def done_with(path: Path) -> None:

@@ -5,6 +5,7 @@ inserted: rewriting a row would write its payload twice.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from litellm_sqlalchemy.exchange import Document, Exchange, decode, encode
 from litellm_sqlalchemy.locks import FileLock
-from litellm_sqlalchemy.salvage import corrupted_files, done_with, readable_rows
+from litellm_sqlalchemy.salvage import corrupted_files, done_with, is_settled, readable_rows
 
 # AUTOINCREMENT: sqlite_sequence then counts every exchange ever accepted, which the ledger needs.
 _SCHEMA = """
@@ -49,14 +50,22 @@ INSERT INTO sqlite_sequence SELECT 'requests', value FROM counters
     WHERE name = 'first_seq' AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'requests');
 """
 
+_SALVAGED = {
+    "requests": "seq, created_at, request_id, worker, document",
+    "outcomes": "seq, ship_after, document",
+    "accounting": "seq, document",
+    "set_aside": "seq, created_at, request_id, request, outcome, accounting, error",
+}
+"""What is taken over from a corrupted file: table and columns."""
+
 _BELONGS = (
     "(EXISTS (SELECT 1 FROM requests WHERE seq = ?) OR ? <= (SELECT value FROM counters WHERE name = 'first_seq'))"
 )
 """The request is here, or was in a file that this one has replaced, and may be salvaged from it."""
 
-_DELETE_AT_ONCE = 100
-_DELETE_BYTES_AT_ONCE = 4 * 1024**2
-"""Exchanges, and bytes of them, deleted a transaction, so that the workers never wait long for the write lock."""
+_MOVED_AT_ONCE = 100
+_MOVED_BYTES_AT_ONCE = 4 * 1024**2
+"""Exchanges, and bytes of them, moved in a transaction, so that the workers never wait long for the write lock."""
 
 _READY_BYTES = 16 * 1024**2
 """Bytes of documents read at once, however few exchanges that makes."""
@@ -271,23 +280,38 @@ class Spool:
     def salvage(self) -> int:
         """Take over what can be read of corrupted files that were moved aside; returns how many exchanges."""
         saved = 0
-        for path in corrupted_files(self.path):
-            with _Transaction(self._connection):
-                before = self._connection.total_changes
-                for row in readable_rows(path, "requests", "seq, created_at, request_id, worker, document"):
-                    self._connection.execute("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", row)
-                count = self._connection.total_changes - before
-                for row in readable_rows(path, "outcomes", "seq, ship_after, document"):
-                    self._connection.execute("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?)", row)
-                for row in readable_rows(path, "accounting", "seq, document"):
-                    self._connection.execute("INSERT OR IGNORE INTO accounting VALUES (?, ?)", row)
-                # What is left without its request is lost.
-                for table in ("outcomes", "accounting"):
-                    self._connection.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM requests)")  # noqa: S608
-                self._add("salvaged", count)
+        files = corrupted_files(self.path)
+        for path in filter(is_settled, files):
+            count = sum(self._take_over(path, table, columns) for table, columns in _SALVAGED.items())
             done_with(path)
             logger.warning("%d exchanges were read from the corrupted spool %s", count, path)
             saved += count
+        if not files:
+            # Of an exchange that could not be read, its worker may still have told the outcome.
+            for table in ("outcomes", "accounting"):
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE seq <= (SELECT value FROM counters WHERE name = 'first_seq')"  # noqa: S608
+                    " AND seq NOT IN (SELECT seq FROM requests)"
+                )
+        return saved
+
+    def _take_over(self, path: Path, table: str, columns: str) -> int:
+        """Copy a table's readable rows in portions; returns how many exchanges that brought back."""
+        statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({_marks(columns.split(','))})"  # noqa: S608
+        saved = 0
+        portion: list[tuple[Any, ...]] = []
+        size = 0
+        for row in itertools.chain(readable_rows(path, table, columns), [None]):
+            if row is not None:
+                portion.append(row)
+                size += sum(len(value) for value in row if isinstance(value, bytes))
+            if portion and (row is None or len(portion) >= _MOVED_AT_ONCE or size >= _MOVED_BYTES_AT_ONCE):
+                with _Transaction(self._connection):
+                    count = self._connection.executemany(statement, portion).rowcount
+                    if table in ("requests", "set_aside"):
+                        self._add("salvaged", count)
+                        saved += count
+                portion, size = [], 0
         return saved
 
     def workers(self) -> list[str]:
@@ -413,8 +437,8 @@ class Spool:
 
     def _portions(self, seqs: Sequence[int]) -> Iterator[list[int]]:
         """The numbers in portions that are quick to delete."""
-        for at in range(0, len(seqs), _DELETE_AT_ONCE):
-            some = seqs[at : at + _DELETE_AT_ONCE]
+        for at in range(0, len(seqs), _MOVED_AT_ONCE):
+            some = seqs[at : at + _MOVED_AT_ONCE]
             lengths = self._connection.execute(
                 "SELECT r.seq, length(r.document) + coalesce(length(o.document), 0) + coalesce(length(a.document), 0)"  # noqa: S608
                 " FROM requests r LEFT JOIN outcomes o USING (seq) LEFT JOIN accounting a USING (seq)"
@@ -426,7 +450,7 @@ class Spool:
             for seq, length in lengths:
                 portion.append(seq)
                 size += length
-                if size >= _DELETE_BYTES_AT_ONCE:
+                if size >= _MOVED_BYTES_AT_ONCE:
                     yield portion
                     portion, size = [], 0
             if portion:

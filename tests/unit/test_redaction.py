@@ -102,7 +102,9 @@ def test_depth_is_limited() -> None:
 # Keys
 
 
-@pytest.mark.parametrize("text", [KEY, f"my key: {KEY}", f'"{KEY}"', f"({KEY}),", f"Bearer {KEY}", f"密钥{KEY}"])
+@pytest.mark.parametrize(
+    "text", [KEY, f"my key: {KEY}", f'"{KEY}"', f"({KEY}),", f"Bearer {KEY}", f"密钥{KEY}", f"key-{KEY}"]
+)
 def test_key_in_a_text_is_redacted(text: str) -> None:
     assert redact({"content": text}) == {"content": text.replace(KEY, REDACTED)}
 

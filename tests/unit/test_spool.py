@@ -435,6 +435,41 @@ def test_spool_follows_to_a_file_that_another_process_began(spool: Spool, spool_
     other.close()
 
 
+def test_what_was_set_aside_is_salvaged(spool_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litellm_sqlalchemy.salvage._SETTLED_NS", 0)
+    spool = Spool(spool_path)
+    seq = complete(spool, "aside")
+    spool.set_aside(seq, "why")
+    spool.recover(sqlite3.DatabaseError("database disk image is malformed"))
+    spool.salvage()
+    assert spool.set_aside_errors() == [(seq, "aside", "why")]
+    assert spool.ledger().balanced
+    spool.close()
+
+
+@pytest.mark.parametrize("name", ["17-old.gz", "copy", "17-journal"])
+def test_files_that_others_put_beside_the_spool_are_left_alone(name: str, spool: Spool, spool_path: Path) -> None:
+    file = spool_path.with_name(f"{spool_path.name}.corrupt-{name}")
+    file.write_bytes(b"")
+    assert spool.salvage() == 0
+    assert file.exists()
+
+
+def test_salvage_keeps_no_worker_waiting(spool_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litellm_sqlalchemy.salvage._SETTLED_NS", 0)
+    spool = Spool(spool_path)
+    for n in range(60):
+        spool.open("w", n, "big", b"x" * 1_000_000)
+    spool.recover(sqlite3.DatabaseError("database disk image is malformed"))
+    transactions: list[str] = []
+    spool._connection.set_trace_callback(
+        lambda statement: transactions.append(statement) if statement.startswith("COMMIT") else None
+    )
+    assert spool.salvage() == 60
+    assert len(transactions) > 5, "one transaction holds the write lock for as long as it takes"
+    spool.close()
+
+
 @pytest.mark.parametrize("kind", [sqlite3.OperationalError, sqlite3.IntegrityError])
 def test_other_errors_replace_no_file(kind: type[sqlite3.DatabaseError], spool: Spool, spool_path: Path) -> None:
     complete(spool)
