@@ -99,7 +99,9 @@ unit: ## unit and template tests
 .PHONY: integration
 integration: ## tests of the package against a real PostgreSQL 17
 	@scripts/bootstrap test
-	@$(lab) $(STEP) "run the integration tests" pytest -q tests/integration
+	@[ -n "$${LITELLM_TEST_DATABASE_URL:-}" ] || podman container exists litellm-lab-upstream1 || { echo "The lab is not up: make up boots it." >&2; exit 2; }
+	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
+		$(STEP) "run the integration tests" pytest -q tests/integration
 
 .PHONY: molecule
 molecule: ## deploy to a fresh lab, again, and in check mode, and look at every host; the lab stays up (SCENARIO=)

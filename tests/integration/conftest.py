@@ -1,7 +1,8 @@
 """Tests against a real PostgreSQL 17, in databases of their own that are made and dropped as they are needed.
 
 LITELLM_TEST_DATABASE_URL names a database of a role that may create databases and roles; nothing in it is touched.
-By default that is the scratch server of the lab, which molecule/default/tasks/scratch_database.yml installs.
+`make integration` names the scratch server of the lab (molecule/default/tasks/scratch_database.yml). There
+is no default: without the lab, whoever has its address would be asked.
 """
 
 import os
@@ -23,8 +24,6 @@ from litellm_sqlalchemy.settings import get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
 
-SCRATCH_URL = "postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch"
-
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
@@ -35,7 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    url = os.environ.get("LITELLM_TEST_DATABASE_URL", SCRATCH_URL)
+    url = os.environ.get("LITELLM_TEST_DATABASE_URL")
+    if not url:
+        pytest.exit("LITELLM_TEST_DATABASE_URL names no PostgreSQL 17 to test with: see make integration", returncode=2)
     server = Server(url)
     try:
         ((version,),) = server.run("SHOW server_version_num")

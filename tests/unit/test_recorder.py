@@ -94,6 +94,15 @@ def test_what_waits_is_written_at_the_end(spool: Spool) -> None:
     assert len(spool.ready(10)) == 1
 
 
+def test_much_at_once_is_written_before_it_is_too_much(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litellm_sqlalchemy.recorder._WAITING_BYTES", 10_000)
+    writing = Recorder(spool, "worker", Redactor([]), Settings(), lambda flush: None)
+    for n in range(8):
+        writing.finish(opened(writing, n), OUTCOME | {"response": "x" * 4_000}, awaits_accounting=False)
+    writing.catch_up()
+    assert len(spool.ready(10)) == 8
+
+
 def test_outcome_that_is_larger_than_what_may_wait_is_written(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("litellm_sqlalchemy.recorder._WAITING_BYTES", 10_000)
     writing = recorder(spool)
