@@ -493,12 +493,13 @@ POISON = {
 def test_poison_never_blocks_what_is_behind_it(
     poison: dict[str, Any], database: Database, shipper: Shipper, writer: Writer
 ) -> None:
+    good = writer.write_many(5, "before")
     if poison is POISON["no_json"]:
         seq, _ = writer.spool.open("worker", writer.at, "poison", b'{"seed":[redacted]}')
         writer.spool.finish(seq, b"{}", 0)
     else:
         writer.write("poison", **poison)
-    good = writer.write_many(10)
+    good += writer.write_many(5, "after")
     with running(shipper):
         until(lambda: drained(writer.spool))
     assert ids(database) == good
