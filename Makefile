@@ -17,6 +17,8 @@ INVENTORY ?= inventory/lab
 ENV ?=
 # The host that `lab-shell` enters.
 HOST ?= gateway1
+# The faults that `faults` plays; empty: all of them.
+ONLY ?=
 # What `molecule` plays.
 SCENARIO ?= default
 
@@ -108,6 +110,11 @@ molecule: ## deploy to a fresh lab, again, and in check mode, and look at every 
 	@scripts/bootstrap lab test
 	@$(STEP) "molecule $(SCENARIO): remove an old lab" molecule destroy --scenario-name $(SCENARIO)
 	@$(STEP) "molecule $(SCENARIO)" molecule test --destroy=never --scenario-name $(SCENARIO)
+
+.PHONY: faults
+faults: ## break the lab under load in every way known, and count each call (ONLY=NAME…, INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test
+	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%)
 
 .PHONY: test
 test: ## everything that CI runs, on a fresh lab, which is removed if all of it passes

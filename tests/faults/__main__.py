@@ -1,0 +1,79 @@
+"""Run the matrix: `python -m faults`, which `make faults` calls."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from faults import matrix  # noqa: F401  # registers the faults
+from faults.count import Result
+from faults.database import Database
+from faults.gateway import Gateway
+from faults.inventory import ROOT, UnfitInventoryError, read
+from faults.registry import FAULTS
+from faults.report import say, table, write
+from faults.run import UnhealthyError, prepared, run
+
+EPILOG = """
+Writes build/faults.json, a list of {fault, accepted, stored, lost, duplicated, orphaned, client_errors,
+recovered_s, notes, problems}, and prints it as a table. `make faults ONLY="NAME NAME"` is the same as
+--only NAME --only NAME. Exits 1 where a row was lost, duplicated or
+orphaned, or where anything else was not as it must be.
+"""
+
+
+def main() -> int:
+    """Parse, run, report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m faults",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", metavar="NAME", action="append", help="run this one only; may be given again")
+    parser.add_argument("--list", action="store_true", help="say which faults there are, and why")
+    parser.add_argument(
+        "--inventory",
+        type=Path,
+        default=Path(os.environ.get("ANSIBLE_INVENTORY", ROOT / "inventory" / "lab")),
+        help="a lab; default: ANSIBLE_INVENTORY, or inventory/lab",
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "faults.json")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for fault in FAULTS.values():
+            print(f"{fault.name:32} {fault.why}")
+        return 0
+    unknown = set(arguments.only or ()) - set(FAULTS)
+    if unknown:
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}; see --list")
+    try:
+        lab = read(arguments.inventory)
+    except UnfitInventoryError as error:
+        parser.error(str(error))
+
+    began = time.monotonic()
+    gateway = Gateway(lab.podman, lab.containers["litellm"], lab.addresses["litellm"], lab.gateway_url)
+    database = Database(
+        lab.podman, lab.containers["postgresql"], lab.addresses["postgresql"], lab.database, lab.database_port
+    )
+    results: list[Result] = []
+    try:
+        with prepared(gateway) as scene:
+            for name, fault in FAULTS.items():
+                if not arguments.only or name in arguments.only:
+                    results.append(run(fault, lab, scene, gateway, database))
+    except UnhealthyError as error:
+        results.append(Result("(broken off)", problems=[str(error)]))
+    finally:
+        write(results, arguments.output)
+    print(table(results))
+    failed = [result.fault for result in results if result.problems]
+    verdict = f"FAILED: {', '.join(failed)}" if failed else "nothing lost, duplicated or orphaned"
+    say(f"{len(results)} faults in {time.monotonic() - began:.0f} s: {verdict}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
