@@ -19,6 +19,8 @@ ENV ?=
 HOST ?= gateway1
 # The faults that `faults` plays; empty: all of them.
 ONLY ?=
+# Options of `bench`.
+ARGS ?=
 # What `molecule` plays.
 SCENARIO ?= default
 
@@ -115,6 +117,11 @@ molecule: ## deploy to a fresh lab, again, and in check mode, and look at every 
 faults: ## break the lab under load in every way known, and count each call (ONLY=NAME…, INVENTORY=inventory/lab)
 	@scripts/bootstrap lab test
 	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%)
+
+.PHONY: bench
+bench: ## measure what the request log costs, against baselines in the same run (ARGS="--quick", ARGS=--help)
+	@scripts/bootstrap lab test
+	@$(STEP) "measure" python -m bench $(ARGS)
 
 .PHONY: test
 test: ## everything that CI runs, on a fresh lab, which is removed if all of it passes

@@ -11,6 +11,7 @@ from faults.count import Result
 from faults.database import Database
 from faults.gateway import Gateway
 from faults.inventory import ROOT, UnfitInventoryError, read
+from faults.machine import CommandError
 from faults.registry import FAULTS
 from faults.report import say, table, write
 from faults.run import UnhealthyError, prepared, run
@@ -58,6 +59,11 @@ def main() -> int:
     database = Database(
         lab.podman, lab.containers["postgresql"], lab.addresses["postgresql"], lab.database, lab.database_port
     )
+    try:
+        for machine in (gateway, database):
+            machine.run("true")
+    except CommandError as error:
+        parser.error(f"{error} (`make up` boots the lab)")
     results: list[Result] = []
     try:
         with prepared(gateway) as scene:

@@ -96,9 +96,13 @@ def _look_at_ledger(result: Result, seen: Evidence, dropped: int) -> None:
 
 def _look_at_rows(result: Result, seen: Evidence) -> None:
     calls = {call.marker: call for call in seen.calls}
-    interrupted = sum(row.outcome == "interrupted" for row in seen.rows)
+    interrupted = [row.marker for row in seen.rows if row.outcome == "interrupted"]
     if interrupted:
-        result.notes.append(f"{interrupted} interrupted")
+        had = sum(calls[marker].complete for marker in interrupted if marker in calls)
+        result.notes.append(f"{len(interrupted)} interrupted, {had} of which the client had in full")
+    without_cost = sum(row.outcome == "success" and not row.has_cost for row in seen.rows)
+    if without_cost:
+        result.notes.append(f"{without_cost} answered calls are stored without their cost")
     differs = [
         f"{row.marker}: client {calls[row.marker].status}, row {row.status} {row.outcome}"
         for row in seen.rows

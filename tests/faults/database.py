@@ -25,6 +25,7 @@ class Row:
     status: int | None
     outcome: str | None
     latency_ms: float | None
+    has_cost: bool
     age: float
 
 
@@ -57,7 +58,7 @@ class Database(Machine):
         """The rows of all calls whose marker begins with a prefix, and which were accepted since a moment."""
         found = self.query(
             f"SELECT jsonb_build_array(coalesce(substring(q.payload::text from '{prefix}[0-9]+'), q.request_id),"
-            " q.request_id, q.status_code, p.content->>'outcome', p.latency_ms,"
+            " q.request_id, q.status_code, p.content->>'outcome', p.latency_ms, p.cost IS NOT NULL,"
             " extract(epoch FROM now() - q.created_at))"
             " FROM requests q LEFT JOIN responses p ON (p.request_id_fk, p.created_at) = (q.id, q.created_at)"
             f" WHERE q.created_at >= to_timestamp({since})"

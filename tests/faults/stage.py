@@ -13,7 +13,7 @@ from faults.inventory import Lab
 from faults.load import CALLS_A_SECOND, MIX, Call, Load, Recipe
 from faults.watch import SpoolWatch
 
-BEFORE, AFTER = 5.0, 6.0
+BEFORE, AFTER = 4.0, 4.0
 """Seconds of load before a fault and after it."""
 
 DRAIN_PATIENCE = 90.0

@@ -2,17 +2,23 @@
 
 import time
 
-from faults.gateway import STATE
+from faults.gateway import SPOOL, STATE, USER
 from faults.registry import fault
 from faults.scenery import Scenery
 from faults.stage import Stage
 
 FULL_SECONDS = 8
 DISK_MEGABYTES = 160
-"""The spool leaves 64 of them free, as deployed."""
+FILLER = f"{STATE}/filler"
 
 REFUSE = Scenery(disk_megabytes=DISK_MEGABYTES, settings={"LITELLM_DB_SPOOL_WHEN_FULL": "refuse"})
-KEEP_SERVING = Scenery(disk_megabytes=DISK_MEGABYTES, settings={"LITELLM_DB_SPOOL_WHEN_FULL": "keep-serving"})
+"""As deployed, the spool leaves 64 MiB free and so gets full before its disk is."""
+
+KEEP_SERVING = Scenery(
+    disk_megabytes=DISK_MEGABYTES,
+    settings={"LITELLM_DB_SPOOL_WHEN_FULL": "keep-serving", "LITELLM_DB_SPOOL_RESERVE_BYTES": "0"},
+)
+"""Without that reserve, it is the disk that refuses its writes."""
 
 
 @fault("gateway-disk-full-refuse", REFUSE)
@@ -38,10 +44,9 @@ def keep_serving(stage: Stage) -> None:
 
 
 def _fill_for_a_while(stage: Stage) -> None:
-    fill = 'fallocate --length "$(df --output=avail --block-size=1 "$1" | tail -n 1)" "$1/filler"'
-    stage.gateway.run(fill, STATE)
     try:
+        stage.gateway.probe("fill.py", SPOOL, FILLER, user=USER)
         time.sleep(FULL_SECONDS)
     finally:
-        stage.gateway.run('rm "$1/filler"', STATE)
+        stage.gateway.run('rm -f "$1"', FILLER)
     stage.over()

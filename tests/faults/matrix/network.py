@@ -6,7 +6,7 @@ from faults.gateway import SHIPPER
 from faults.registry import fault
 from faults.stage import Stage
 
-CUT_SECONDS = 28
+CUT_SECONDS = 26
 """Longer than the twenty seconds after which a connection without an answer is given up."""
 
 
