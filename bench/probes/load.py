@@ -93,6 +93,7 @@ class Side:
         await asyncio.gather(*(work(number, client) for number, client in enumerate(self._clients)))
         seconds = time.perf_counter() - started
         await asyncio.sleep(SETTLING)
+        self.close()
         return {"latencies_ms": latencies, "seconds": seconds, "cpu_ms": cpu_ms(self.process) - cpu}
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from faults.count import Result
 from faults.database import Database
 from faults.gateway import Gateway
 from faults.inventory import ROOT, UnfitInventoryError, read
-from faults.machine import CommandError
+from faults.machine import CommandError, Machine
 from faults.registry import FAULTS
 from faults.report import say, table, write
 from faults.run import UnhealthyError, prepared, run
@@ -59,8 +59,9 @@ def main() -> int:
     database = Database(
         lab.podman, lab.containers["postgresql"], lab.addresses["postgresql"], lab.database, lab.database_port
     )
+    upstream = Machine(lab.podman, lab.containers["upstream"], lab.addresses["upstream"])
     try:
-        for machine in (gateway, database):
+        for machine in (gateway, database, upstream):
             machine.run("true")
     except CommandError as error:
         parser.error(f"{error} (`make up` boots the lab)")

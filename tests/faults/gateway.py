@@ -76,7 +76,8 @@ class Gateway(Machine):
     def wait_until_ready(self, *, other_than: int = 0) -> None:
         """Wait until the gateway answers, and is not the process of before."""
         deadline = time.monotonic() + BOOT_PATIENCE
-        while not (self._answers() and self.main_process() not in (0, other_than)):
+        # The process first: where the host is gone, nothing is sent to its address.
+        while self.main_process() in (0, other_than) or not self._answers():
             if time.monotonic() > deadline:
                 raise CommandError(f"the gateway does not answer {BOOT_PATIENCE:.0f} s after its start")
             time.sleep(0.3)

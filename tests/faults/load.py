@@ -95,6 +95,10 @@ class Load:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._begin, recipe)
 
+    def break_off(self) -> None:
+        """Make no more calls, the steady ones as well as others."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Make no more calls and wait until each has come to its end."""
         self._stop.set()
@@ -123,6 +127,8 @@ class Load:
                 await asyncio.wait(set(self._tasks))
 
     def _begin(self, recipe: Recipe) -> None:
+        if self._stop.is_set():
+            return
         call = Call(f"{self.prefix}{next(self._numbers)}", recipe.kind, recipe.expected)
         self.calls.append(call)
         assert self._loop is not None

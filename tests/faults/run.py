@@ -64,7 +64,8 @@ def _see_that_it_is_healthy(stage: Stage) -> None:
         stage.database.wait_until_ready()
         stage.gateway.wait_until_ready()
         stage.gateway.wait_until_shipping()
+        drained = stage.wait_until_drained()
     except CommandError as error:
         raise UnhealthyError(f"before {stage.prefix}: {error}") from error
-    if not stage.wait_until_drained():
+    if not drained:
         raise UnhealthyError("the spool does not get empty before the fault has begun")

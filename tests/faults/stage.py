@@ -11,6 +11,7 @@ from faults.database import Database
 from faults.gateway import Gateway, Ledger
 from faults.inventory import Lab
 from faults.load import CALLS_A_SECOND, MIX, Call, Load, Recipe
+from faults.machine import CommandError
 from faults.watch import SpoolWatch
 
 BEFORE, AFTER = 4.0, 4.0
@@ -38,7 +39,7 @@ class Stage:
         self.problems: list[str] = []
         self._over: float | None = None
         self._before: Ledger | None = None
-        self._watch = SpoolWatch(gateway)
+        self._watch = SpoolWatch(gateway, self._stop_load)
 
     def close(self) -> None:
         """Let go of the hosts."""
@@ -57,6 +58,7 @@ class Stage:
         The ledger is asked in between, too: it balances at any moment.
         """
         self._before = self.gateway.ledger()
+        self.expect_host()
         self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix)
         self.traffic.start()
         try:
@@ -124,6 +126,15 @@ class Stage:
     def most_waiting(self) -> int:
         """The most exchanges that waited in the spool at once."""
         return self._watch.most_waiting()
+
+    def expect_host(self) -> None:
+        """CommandError where the gateway's host is gone: nothing may be sent to its address any more."""
+        if self._watch.gone:
+            raise CommandError("the gateway's host is gone")
+
+    def _stop_load(self) -> None:
+        if self.traffic is not None:
+            self.traffic.break_off()
 
     def _seen_by_provider(self, calls: list[Call]) -> set[str]:
         with httpx.Client(base_url=self.lab.upstream_url, trust_env=False, timeout=10) as client:

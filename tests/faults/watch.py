@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from faults.gateway import SPOOL, USER, Gateway
@@ -23,9 +24,12 @@ class Sample:
 class SpoolWatch:
     """Looks at the spool from a process of its own on the gateway, independently of the shipper."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, when_gone: Callable[[], None]) -> None:
+        """``when_gone`` is called, from a thread, where the host is gone: its address is then somebody else's."""
         self._samples: list[Sample] = []
         self._closing = False
+        self._when_gone = when_gone
+        self.gone = False
         self._watcher = gateway.talk("spool_watch.py", SPOOL, user=USER)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -41,6 +45,8 @@ class SpoolWatch:
         deadline = time.monotonic() + patience
         since = time.time()
         while time.monotonic() < deadline:
+            if self.gone:
+                raise CommandError("the gateway's host is gone")
             recent = [sample for sample in self._samples if sample.at >= since]
             # The last stretch in which nothing waited
             start = next((n for n in range(len(recent), 0, -1) if recent[n - 1].waiting != 0), 0)
@@ -69,6 +75,7 @@ class SpoolWatch:
                 seen = json.loads(self._watcher.hear())
             except CommandError:
                 if not self._closing:
-                    raise
+                    self.gone = True
+                    self._when_gone()
                 return
             self._samples.append(Sample(seen["at"], seen["waiting"], seen["oldest"]))
