@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
 from litellm_sqlalchemy import census
@@ -19,22 +19,15 @@ from litellm_sqlalchemy import census
 MANIFEST = "manifest.json"
 DUMP = "database.dump"
 
-_OTHERS = """
-SELECT format('%s from %s (%s)', usename, coalesce(host(client_addr), 'this host'), application_name) AS session
-FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-ORDER BY session
-"""
 
-
-def back_up(engine: Engine, directory: Path) -> dict[str, Any]:
-    """Dump the engine's database into a directory named by the moment; returns its manifest.
+def back_up(engine: Engine, directory: Path, purpose: str) -> dict[str, Any]:
+    """Dump the engine's database into a directory named by purpose and moment; returns its manifest.
 
     ValueError where the dump does not hold what the database does. A directory without a manifest is of a run that
     was broken off.
     """
     started = datetime.now(timezone.utc)
-    place = directory / f"{engine.url.database}-{started:%Y%m%dT%H%M%SZ}"
+    place = directory / f"{purpose}-{started:%Y%m%dT%H%M%SZ}"
     place.mkdir(parents=True, mode=0o700)
     dump = place / DUMP
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
@@ -64,15 +57,10 @@ def back_up(engine: Engine, directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def latest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of the newest backup that was finished, or None."""
-    found = sorted(directory.glob(f"*/{MANIFEST}"), key=lambda path: path.parent.name.rpartition("-")[2])
-    return None if not found else dict(json.loads(found[-1].read_text()))
-
-
-def others(connection: Connection) -> list[str]:
-    """Who else is connected to the database: role, address, application."""
-    return list(connection.execute(text(_OTHERS)).scalars())
+def latest(directory: Path, purpose: str) -> dict[str, Any] | None:
+    """The manifest of the newest backup for a purpose, or None."""
+    found = sorted(directory.glob(f"{purpose}-????????T??????Z/{MANIFEST}"))
+    return json.loads(found[-1].read_text()) if found else None
 
 
 def rows_of(dump: Path) -> Counter[str]:
@@ -91,7 +79,7 @@ def rows_of(dump: Path) -> Counter[str]:
     return rows
 
 
-def restore(engine: Engine, dump: Path, owner: str) -> None:
+def restore(engine: Engine, dump: Path, owner: str, note: str) -> None:
     """Replace LiteLLM's part of the engine's database by that of a dump, as ``owner``, in one transaction.
 
     ValueError where either program fails; then nothing has been changed.
@@ -104,7 +92,8 @@ def restore(engine: Engine, dump: Path, owner: str) -> None:
             psql.stdin.write(f'BEGIN;\n{_REMOVE}\nSET ROLE "{owner}";\n'.encode())
             psql.stdin.writelines(_script(dump, "--no-owner", "--no-acl"))
             # Not before pg_restore has come to its end: without this line psql rolls back.
-            psql.stdin.write(b"\nCOMMIT;\n")
+            quoted = note.replace("'", "''")
+            psql.stdin.write(f"\nCOMMENT ON TABLE public._prisma_migrations IS '{quoted}';\nCOMMIT;\n".encode())
             psql.stdin.close()
         except BrokenPipeError:
             pass  # psql has ended at an error, which is read below
