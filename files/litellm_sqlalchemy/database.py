@@ -54,7 +54,8 @@ def _upgrade(engine: Engine, settings: Settings, *, dry_run: bool) -> dict[str, 
         "revision_before": log.revision_before,
         "revision_after": log.revision_after,
         "partitions_created": log.partitions_created,
-        "litellm": litellm and {
+        "litellm": litellm
+        and {
             "release": litellm.release,
             "migrations_applied": litellm.migrations_applied,
             "migrations_edited": litellm.migrations_edited,
