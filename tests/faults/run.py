@@ -62,6 +62,7 @@ def run(fault: Fault, lab: Lab, scene: Scene, gateway: Gateway, database: Databa
 def _see_that_it_is_healthy(stage: Stage) -> None:
     try:
         stage.database.wait_until_ready()
+        stage.expect_hosts()
         stage.gateway.wait_until_ready()
         stage.gateway.wait_until_shipping()
         drained = stage.wait_until_drained()
