@@ -54,7 +54,7 @@ INSERT INTO "LiteLLM_ProxyModelTable" (model_id, model_name, litellm_params, mod
 SELECT gen_random_uuid(), 'model-' || n, jsonb_build_object('model', md5(n::text)), jsonb_build_object('id', 'm' || n), 'user-1', 'user-1'
 FROM generate_series(1, 3) AS n;
 
-INSERT INTO "LiteLLM_Config" (param_name, param_value) VALUES ('general_settings', '{"alerting": ["slack"]}');
+INSERT INTO "LiteLLM_Config" (param_name, param_value) VALUES ('litellm_settings', '{"drop_params": true}');
 
 -- Calls
 

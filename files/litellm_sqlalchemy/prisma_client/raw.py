@@ -84,18 +84,20 @@ def _parsed(value: Any) -> Any:
 def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """Rows as dictionaries."""
     names: list[str] = []
-    converted: list[tuple[str, Callable[[Any], Any]]] = []
+    # Of columns with the same name, the last one counts.
+    converted: dict[str, Callable[[Any], Any]] = {}
     for column in cursor.description or ():
         names.append(column.name)
         type_ = column.type_display.split("(")[0]
+        converted.pop(column.name, None)
         if type_ in _JSON:
-            converted.append((column.name, _parsed))
+            converted[column.name] = _parsed
         elif type_ not in _UNCHANGED:
-            converted.append((column.name, _plain))
+            converted[column.name] = _plain
     plain = []
     for row in rows:
         record = dict(zip(names, row, strict=True))
-        for name, convert in converted:
+        for name, convert in converted.items():
             record[name] = convert(record[name])
         plain.append(record)
     return plain
