@@ -22,7 +22,7 @@ from litellm_sqlalchemy.spend_logs import (
     COLUMNS,
     IN_RANGE,
     KEY,
-    OF_OUR_GATEWAY,
+    NOT_OF_OUR_GATEWAY,
     day_range,
     pair_of,
     rows_by_day,
@@ -40,7 +40,7 @@ _MISSING = f"""
         WHERE r.request_id = {KEY} AND r.created_at = s."startTime" AT TIME ZONE 'UTC'
           AND r.created_at >= :from AND r.created_at < :until
     )
-    AND NOT {OF_OUR_GATEWAY}
+    AND {NOT_OF_OUR_GATEWAY}
 """
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,16 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 from litellm_sqlalchemy.exchange import Document, decode, encode
 from litellm_sqlalchemy.redaction import Redactor
 from litellm_sqlalchemy.retention import STRIPPED_PAYLOAD
-from litellm_sqlalchemy.spend_logs import COLUMNS, IN_RANGE, KEY, MARK, OF_OUR_GATEWAY, day_range, pair_of, rows_by_day
+from litellm_sqlalchemy.spend_logs import (
+    COLUMNS,
+    IN_RANGE,
+    KEY,
+    MARK,
+    NOT_OF_OUR_GATEWAY,
+    day_range,
+    pair_of,
+    rows_by_day,
+)
 
 EXAMPLES = 20
 """How many differing rows and sums a report names."""
@@ -37,7 +46,7 @@ WITH spend_logs AS (
         sum(s.prompt_tokens) AS prompt_tokens, sum(s.completion_tokens) AS completion_tokens,
         sum(s.total_tokens) AS total_tokens, sum(s.spend::text::numeric) AS cost
     FROM "LiteLLM_SpendLogs" s
-    WHERE {IN_RANGE} AND NOT {OF_OUR_GATEWAY}
+    WHERE {IN_RANGE} AND {NOT_OF_OUR_GATEWAY}
     GROUP BY 1, 2
 ), request_log AS (
     SELECT {_NAME.format("p.response_model")} AS model, {_NAME.format("r.api_key")} AS key, count(*) AS calls,
@@ -55,7 +64,7 @@ ORDER BY 1, 2
 """  # noqa: S608
 
 _ROWS = f"""
-SELECT {COLUMNS}, {KEY} AS key FROM "LiteLLM_SpendLogs" s WHERE {IN_RANGE} AND NOT {OF_OUR_GATEWAY}
+SELECT {COLUMNS}, {KEY} AS key FROM "LiteLLM_SpendLogs" s WHERE {IN_RANGE} AND {NOT_OF_OUR_GATEWAY}
 ORDER BY ({KEY}) COLLATE "C"
 """  # noqa: S608
 

@@ -2,7 +2,8 @@
 
 A row of LiteLLM's own log stands for one call to a provider. It becomes a pair with the row's primary key as
 ``request_id`` and ``startTime`` as ``created_at``, so that storing it twice is impossible; ``content.spend_log`` marks
-the pair. Calls that our own gateway served are in the request log already and are told apart by ``litellm_call_id``.
+the pair. Calls that our own gateway served are in the request log already and are told apart by ``litellm_call_id``,
+those that it refused by the key and the time.
 """
 
 import hashlib
@@ -48,16 +49,25 @@ COLUMNS = """
     s.metadata, s.request_tags, s.messages, s.response, s.proxy_server_request
 """
 
-OF_OUR_GATEWAY = f"""
-    EXISTS (
-        SELECT FROM requests r JOIN responses p ON (p.request_id_fk, p.created_at) = (r.id, r.created_at)
-        WHERE r.request_id = s.litellm_call_id AND NOT p.content ? '{MARK}'
-          AND r.created_at BETWEEN :earliest AND :latest AND p.created_at BETWEEN :earliest AND :latest
-          AND r.created_at >= (s."startTime" AT TIME ZONE 'UTC') - interval '{LONGEST_CALL.days} days'
-          AND r.created_at <= (s."startTime" AT TIME ZONE 'UTC') + interval '{PRE_CALL.seconds} seconds'
+_OURS = f"""
+    SELECT FROM requests r JOIN responses p ON (p.request_id_fk, p.created_at) = (r.id, r.created_at)
+    WHERE NOT p.content ? '{MARK}'
+      AND r.created_at BETWEEN :earliest AND :latest AND p.created_at BETWEEN :earliest AND :latest
+      AND r.created_at >= (s."startTime" AT TIME ZONE 'UTC') - interval '{LONGEST_CALL.days} days'
+      AND r.created_at <= (s."startTime" AT TIME ZONE 'UTC') + interval '{PRE_CALL.seconds} seconds'
+"""
+
+NOT_OF_OUR_GATEWAY = f"""
+    NOT EXISTS ({_OURS} AND r.request_id = s.litellm_call_id)
+    -- LiteLLM gives a call that it refuses another id than the one that the client sees.
+    AND NOT EXISTS (
+        {_OURS} AND coalesce(r.api_key, '') = s.api_key AND r.status_code >= 400
+        AND (s."startTime" AT TIME ZONE 'UTC') + interval '1 millisecond' > r.created_at
+        AND s."startTime" AT TIME ZONE 'UTC' <= r.end_time
+        AND s.total_tokens = 0 AND s.spend = 0 AND coalesce(s.status, s.metadata ->> 'status') = 'failure'
     )
 """
-"""Whether our gateway logged the call, for rows ``s`` of a ``day_range``."""
+"""Whether our gateway did not log the call, for rows ``s`` of a ``day_range``."""
 
 IN_RANGE = """s."startTime" >= :from AT TIME ZONE 'UTC' AND s."startTime" < :until AT TIME ZONE 'UTC'"""
 
