@@ -129,7 +129,7 @@ def _run(url: URL, program: str, *arguments: str) -> None:
 
 def _dbname(url: URL) -> str:
     """The URL as libpq takes it, without the password, which a list of processes would show."""
-    plain = url.set(drivername="postgresql", password=None)
+    plain = url._replace(drivername="postgresql", password=None)
     return f"--dbname={plain.render_as_string(hide_password=False)}"
 
 
