@@ -373,7 +373,7 @@ def memory(bench: Bench) -> list[Row]:
     bench.start_gateways()
     if not bench.memory:
         bench.say("memory: the same load for both gateways first")
-        bench.load("memory", size_kb=10, clients=CLIENTS, calls=200, groups=4, seconds=30, models="bench")
+        bench.load("memory", size_kb=10, clients=CLIENTS, calls=100, groups=4, seconds=60, models="bench")
         note_memory(bench)
     bench.raw["memory"] = bench.memory
     rows = []
