@@ -91,13 +91,16 @@ class Load:
         self._ready.wait(timeout=10)
 
     def send(self, recipe: Recipe) -> None:
-        """Make one more call, besides the steady ones."""
+        """Make one more call, besides the steady ones; none where the load has ended."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._begin, recipe)
+        if not self._stop.is_set():
+            self._loop.call_soon_threadsafe(self._begin, recipe)
 
     def break_off(self) -> None:
-        """Make no more calls, the steady ones as well as others."""
+        """Make no more calls, the steady ones as well as others, and give up those under way."""
         self._stop.set()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._give_up)
 
     def stop(self) -> None:
         """Make no more calls and wait until each has come to its end."""
@@ -125,6 +128,10 @@ class Load:
                     self._begin(next(recipes))
             while self._tasks:
                 await asyncio.wait(set(self._tasks))
+
+    def _give_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     def _begin(self, recipe: Recipe) -> None:
         if self._stop.is_set():
