@@ -58,9 +58,7 @@ def test_views_are_read_from_litellm() -> None:
     assert len(views) == 8
 
 
-def test_view_that_is_looked_for_but_not_understood_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_view_that_is_looked_for_but_not_understood_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release that writes its SQL in another way is noticed here rather than by an empty report."""
     source = tmp_path / litellm_views.SOURCE
     source.parent.mkdir(parents=True)
