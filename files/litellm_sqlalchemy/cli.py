@@ -22,7 +22,6 @@ from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
 
-
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BLOCK_BYTES = 256 * 1024
 
