@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, and_, any_, func, select, tuple_
+from sqlalchemy import BigInteger, and_, any_, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from litellm_sqlalchemy.prisma_client.connections import Session
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument
+from litellm_sqlalchemy.prisma_client.connections import Pool, Session
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
-from litellm_sqlalchemy.prisma_client.queries import Pages, Query
+from litellm_sqlalchemy.prisma_client.loader import loader
+from litellm_sqlalchemy.prisma_client.queries import Pages, Query, magnitude, not_negative
 from litellm_sqlalchemy.prisma_client.records import Record, Records, put_relation
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Schema
@@ -49,6 +49,15 @@ class Includes:
         self, session: Session, relation: Relation, records: Sequence[Record], arguments: dict[str, Any]
     ) -> None:
         other = self._schema.models[relation.other]
+        if (
+            isinstance(session, Pool)
+            and len(records) == 1
+            and relation.holds_key
+            and len(relation.columns) == 1
+            and not set(arguments) - {"include"}
+        ):
+            await self._load_one(session, relation, records[0], arguments.get("include"))
+            return
         ours = [pair[0] for pair in relation.columns]
         keys = {key for record in records if None not in (key := tuple(record.__dict__[name] for name in ours))}
         related: dict[Any, list[Record]] = defaultdict(list)
@@ -74,6 +83,16 @@ class Includes:
             matches = related.get(tuple(record.__dict__[name] for name in ours), [])
             put_relation(record, relation.name, matches if relation.is_list else next(iter(matches), None))
 
+    async def _load_one(self, session: Pool, relation: Relation, record: Record, include: Any) -> None:
+        """The one record that a record refers to, together with what others ask for at this moment."""
+        other = self._schema.models[relation.other]
+        ((ours, theirs),) = relation.columns
+        value = record.__dict__[ours]
+        row = None if value is None else await loader(session, other, theirs).row(value)
+        loaded = self._records.make(other, [] if row is None else [row])
+        await self.load(session, other, loaded, include)
+        put_relation(record, relation.name, loaded[0] if loaded else None)
+
     def _statement(self, relation: Relation, query: Query, keys: list[Any]) -> tuple[Statement, list[Any]]:
         found: list[Any] = []
         key = (
@@ -97,7 +116,8 @@ class Includes:
         model = self._schema.models[relation.other]
         where, taken = slotted(query.where)
         cursor, _ = slotted(query.cursor, taken)
-        pages = Pages(filters, model, query._replace(where=where, cursor=cursor))
+        within = [theirs for _, theirs in relation.columns]
+        pages = Pages(filters, model, query._replace(where=where, cursor=cursor), within)
         theirs = [model.scalars[name] for _, name in relation.columns]
         wanted = [
             binder.bind(Slot(slots + 2 + index), ARRAY(scalar.item_type), lambda value: value)
@@ -109,27 +129,18 @@ class Includes:
         else:
             rows = func.unnest(*wanted).table_valued(*[f"key{index}" for index in range(len(columns))]).render_derived()
             belongs = tuple_(*columns).in_(select(*rows.c))
-        condition = and_(belongs, *pages.conditions)
         if not (query.take is not None or query.skip or query.distinct):
+            condition = and_(belongs, *pages.conditions)
             return binder.compile(select(*model.columns()).where(condition).order_by(*pages.order()))
-        return binder.compile(self._paged(pages, model, columns, condition, query, binder, slots))
-
-    def _paged(
-        self, pages: Pages, model: Model, columns: list[Any], condition: Any, query: Query, binder: Binder, slots: int
-    ) -> Any:
-        """A page of each parent's records."""
-        order = pages.order()
-        if query.distinct:
-            raise invalid_argument("distinct is not known inside of an include")
-        number = func.row_number().over(partition_by=columns, order_by=order or None)
-        inner = select(*model.columns(), number.label("_row")).where(condition).subquery()
-        row = inner.c["_row"]
-        first = binder.bind(Slot(slots + 1), BigInteger(), int) if query.skip else 0
+        # A page of each parent's records.
+        rows, order = pages.rows(belongs, *pages.conditions, partition=columns)
+        parents = [rows.c[column.name] for column in columns]
+        number = func.row_number().over(partition_by=parents, order_by=order or None)
+        numbered = select(*model.columns(rows), number.label("_row")).subquery()
+        row = numbered.c["_row"]
+        first = binder.bind(Slot(slots + 1), BigInteger(), not_negative) if query.skip else literal_column("0")
         limits = [row > first]
         if query.take is not None:
-            limits.append(row <= first + binder.bind(Slot(slots), BigInteger(), abs))
-        return (
-            select(*[inner.c[scalar.column] for scalar in model.scalars.values()])
-            .where(*limits)
-            .order_by(*[inner.c[column.name] for column in columns], row)
-        )
+            limits.append(row <= first + binder.bind(Slot(slots), BigInteger(), magnitude))
+        statement = select(*model.columns(numbered)).where(*limits)
+        return binder.compile(statement.order_by(*[numbered.c[column.name] for column in columns], row))
