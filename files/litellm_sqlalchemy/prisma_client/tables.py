@@ -134,7 +134,7 @@ class Schema:
             encode_item=encode_item,
             encode_data=values.data_encoder(encode),
             decode=values.decoder(field_.type, field_.is_list),
-            python_type=list.__class_getitem__(python_type) if field_.is_list else python_type,
+            python_type=values.list_type(python_type) if field_.is_list else python_type,
         )
 
 
