@@ -88,6 +88,15 @@ def test_arrays_empty_and_null(run_client: Run) -> None:
     assert run_client(work) == {"empty": False, "missing": True, "found": True}
 
 
+def test_column_that_is_there_twice(run_client: Run) -> None:
+    """LiteLLM's own view of a key has some; the last one counts."""
+
+    async def work(client: Client) -> Any:
+        return await client.query_raw("""SELECT '{"a": 1}'::jsonb AS x, '{"a": 2}'::jsonb AS x""")
+
+    assert run_client(work) == [{"x": {"a": 2}}]
+
+
 def test_how_many_rows_were_changed(run_client: Run) -> None:
     async def work(client: Client) -> list[Any]:
         insert = 'INSERT INTO "LiteLLM_VerificationToken" (token, expires) VALUES ($1, $2::timestamptz)'

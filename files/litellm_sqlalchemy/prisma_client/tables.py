@@ -54,6 +54,7 @@ class Relation:
     holds_key: bool
     columns: tuple[tuple[str, str], ...]
     opposite: str
+    label: str | None
 
 
 @dataclass(eq=False)
@@ -170,4 +171,5 @@ def _relation(file: SchemaFile, model: schema_file.Model, field_: schema_file.Fi
         holds_key=bool(own.fields),
         columns=tuple(pairs),
         opposite=opposite.name,
+        label=own.name,
     )
