@@ -14,7 +14,6 @@ from litellm_sqlalchemy.prisma_client.errors import (
     FieldNotFoundError,
     ForeignKeyViolationError,
     MissingRequiredValueError,
-    RecordNotFoundError,
     UniqueViolationError,
 )
 from prisma import Base64, Json
@@ -241,8 +240,10 @@ def test_nested_writes_of_the_record_that_is_referred_to(run_client: Run) -> Non
             data={"token": "a", "litellm_budget_table": {"create": {"budget_id": "n", "max_budget": 1.0, **BUDGET}}},
             include=include,
         )
-        with pytest.raises(RecordNotFoundError):
-            await step({"connect": {"budget_id": "nope"}})
+        assert (
+            await keys.update(where={"token": "a"}, data={"litellm_budget_table": {"connect": {"budget_id": "-"}}})
+            is None
+        )
         return [
             (created.budget_id, created.litellm_budget_table.max_budget),
             await step({"connect": {"budget_id": "b"}}),
@@ -300,6 +301,41 @@ def test_nested_writes_of_the_records_that_refer(run_client: Run) -> None:
         ]
 
     assert run_client(work) == ["acxy", "cxy", "az", "a2z", "a3z1", "a3nz1", "a3mnz1", "a3mnoz1", "mnoz1", "z1", "cxyz"]
+
+
+def test_one_to_one_is_taken_from_whoever_had_it(run_client: Run) -> None:
+    async def work(client: Client) -> list[Any]:
+        teams = client.litellm_teamtable
+        await client.litellm_modeltable.create(data={"id": 7, **BUDGET})
+        connect = {"litellm_model_table": {"connect": {"id": 7}}}
+        await teams.create(data={"team_id": "a", **connect})
+        await teams.create(data={"team_id": "b", **connect})
+        await teams.create(data={"team_id": "c"})
+        await teams.update(where={"team_id": "c"}, data=connect)
+        return [(team.team_id, team.model_id) for team in await teams.find_many(order={"team_id": "asc"})]
+
+    assert run_client(work) == [("a", None), ("b", None), ("c", 7)]
+
+
+def test_nested_writes_of_what_is_not_connected_or_must_be(run_client: Run) -> None:
+    async def work(client: Client) -> list[str | None]:
+        budgets = client.litellm_budgettable
+        organization = {"organization_id": "o", "organization_alias": "o", "models": [], **BUDGET}
+        await budgets.create(data={"budget_id": "b", "organization": {"create": organization}, **BUDGET})
+        await client.litellm_verificationtoken.create(data={"token": "a"})
+        codes = []
+        for change in (
+            {"keys": {"delete": [{"token": "a"}]}},
+            {"organization": {"disconnect": [{"organization_id": "o"}]}},
+            {"organization": {"set": []}},
+        ):
+            with pytest.raises(DataError) as caught:
+                await budgets.update(where={"budget_id": "b"}, data=change)
+            assert type(caught.value) is DataError
+            codes.append(caught.value.code)
+        return codes
+
+    assert run_client(work) == ["P2017", "P2011", "P2011"]
 
 
 def test_nested_write_that_fails_leaves_nothing(run_client: Run) -> None:
@@ -388,3 +424,40 @@ def test_records_are_each_callers_own(run_client: Run) -> None:
         assert (second.metadata, second.models, second.spend) == ({"n": {}}, ["x"], 0.0)
 
     run_client(work)
+
+
+def test_enum(run_client: Run) -> None:
+    async def work(client: Client) -> list[Any]:
+        jobs = client.litellm_cronjob
+        job: dict[str, Any] = {
+            "pod_id": "p",
+            "last_updated": datetime.now(timezone.utc),
+            "ttl": datetime.now(timezone.utc),
+        }
+        created = await jobs.create(data={"cronjob_id": "a", **job})
+        await jobs.create_many(data=[{"cronjob_id": "b", "status": "ACTIVE", **job}])
+        await jobs.update_many(where={"status": "INACTIVE"}, data={"status": "ACTIVE"})
+        with pytest.raises(DataError, match="one of ACTIVE, INACTIVE"):
+            await jobs.create(data={"cronjob_id": "c", "status": "ASLEEP", **job})
+        return [created.status, await jobs.count(where={"status": {"in": ["ACTIVE"]}})]
+
+    assert run_client(work) == ["INACTIVE", 2]
+
+
+def test_one_to_one_that_must_be(run_client: Run) -> None:
+    async def work(client: Client) -> list[str | None]:
+        agent = {"agent_card_params": "{}", **BUDGET}
+        identity = {"provider": "p", "issuer": "i", "tenant_id": "t", "client_id": "c"}
+        for name in "ab":
+            own = {**identity, "client_id": name}
+            await client.litellm_agentstable.create(
+                data={"agent_id": name, "agent_name": name, "identity": {"create": own}, **agent}
+            )
+        codes = []
+        for change in ({"connect": {"agent_id": "b"}}, {"create": identity}, {"disconnect": True}):
+            with pytest.raises(DataError) as caught:
+                await client.litellm_agentstable.update(where={"agent_id": "a"}, data={"identity": change})
+            codes.append(caught.value.code)
+        return codes
+
+    assert run_client(work) == ["P2014", "P2014", "P2014"]

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
-from sqlalchemy import BigInteger, Boolean, Double, Enum, Integer, LargeBinary, Numeric, Text, types
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from pydantic import BeforeValidator
+from sqlalchemy import BigInteger, Boolean, Double, Integer, LargeBinary, Numeric, Text, types
+from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 
 from litellm_sqlalchemy.prisma_client.errors import (
     DataError,
@@ -257,9 +258,14 @@ PYTHON_TYPES: dict[str, Any] = {
 }
 
 
+def list_type(item: Any) -> Any:
+    """Of a list: a column that was never set is an empty one."""
+    return Annotated[list.__class_getitem__(item), BeforeValidator(lambda value: [] if value is None else value)]
+
+
 def sql_type(type_: str, members: tuple[str, ...] | None) -> types.TypeEngine[Any]:
     """The column type of a Prisma type; ``members`` of an enum."""
-    return SQL_TYPES[type_] if members is None else Enum(*members, name=type_, quote=True)
+    return SQL_TYPES[type_] if members is None else ENUM(*members, name=type_, create_type=False)
 
 
 def encoder(type_: str, members: tuple[str, ...] | None, path: str) -> Encoder:
