@@ -26,8 +26,11 @@ CLOCK_MARGIN = 2 * 3600.0
 class Stage:
     """One fault's run: break something within ``load()``, say when it is ``over()``, then ``settle()``."""
 
-    def __init__(self, fault: str, prefix: str, lab: Lab, gateway: Gateway, database: Database) -> None:
+    def __init__(
+        self, fault: str, prefix: str, lab: Lab, gateway: Gateway, database: Database, *, is_short: bool = False
+    ) -> None:
         self.prefix = prefix
+        self.is_short = is_short
         self.lab = lab
         self.gateway = gateway
         self.database = database

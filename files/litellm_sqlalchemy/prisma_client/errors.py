@@ -6,8 +6,6 @@ their class, ``code``, ``meta`` and message.
 
 from typing import Any
 
-import httpx
-
 
 class PrismaError(Exception):
     """Base of all."""
@@ -100,6 +98,17 @@ class TransactionNotStartedError(TransactionError):
         )
 
 
+class BuilderError(PrismaError):
+    """A query could not be built."""
+
+
+class UnknownRelationalFieldError(BuilderError):
+    """An ``include`` names something that is no relation."""
+
+    def __init__(self, model: str, field: str) -> None:
+        super().__init__(f'Field: "{field}" either does not exist or is not a relational field on the {model} model')
+
+
 class EngineError(PrismaError):
     """Base of what prisma-client-py's engine raises."""
 
@@ -108,19 +117,6 @@ class EngineConnectionError(EngineError):
     """The database cannot be reached."""
 
     code: str | None = "P1001"
-
-
-class DatabaseUnreachableError(EngineConnectionError, httpx.ConnectError):
-    """No connection could be made, so nothing was sent: LiteLLM may try again even what must not be done twice.
-
-    LiteLLM knows an outage by httpx's errors, since Prisma's engine is an HTTP server.
-    """
-
-
-class ConnectionLostError(EngineConnectionError, httpx.ReadError):
-    """The connection broke in the middle of a statement, which may have been carried out."""
-
-    code = "P1017"
 
 
 def data_error(kind: type[DataError], code: str | None, message: str, meta: dict[str, Any] | None = None) -> DataError:
@@ -133,9 +129,14 @@ def invalid_argument(message: str) -> DataError:
     return data_error(FieldNotFoundError, "P2009", message)
 
 
-def missing_value(path: str) -> DataError:
-    """P2012: a required value is missing."""
-    return data_error(MissingRequiredValueError, "P2012", f"A value is required but not set: {path}", {"path": path})
+def invalid_data(error: DataError) -> DataError:
+    """P2009 as a plain DataError: LiteLLM then looks for the one row of many that cannot be stored."""
+    return error if type(error) is not FieldNotFoundError else data_error(DataError, "P2009", str(error))
+
+
+def missing_value(path: str, code: str = "P2009") -> DataError:
+    """A required value is missing: P2012 where the schema allows for one type alone, P2009 elsewhere."""
+    return data_error(MissingRequiredValueError, code, f"`{path}`: A value is required but not set", {"path": path})
 
 
 def record_not_found(cause: str) -> DataError:

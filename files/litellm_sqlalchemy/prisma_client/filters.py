@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, Text, and_, any_, false, func, literal_col
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client import values
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
-from litellm_sqlalchemy.prisma_client.statements import Binder, Slot
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument, missing_value
+from litellm_sqlalchemy.prisma_client.statements import Binder
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Scalar, Schema
 
 Condition = ColumnElement[bool]
@@ -67,7 +67,7 @@ class Filters:
                 raise unknown_field(model, f"where.{name}.{min(unknown)}")
             for part in fields:
                 if parts.get(part) is None:
-                    raise missing_value(f"where.{name}.{part}" if part != name else f"where.{name}")
+                    raise missing_value(f"where.{name}.{part}" if part != name else f"where.{name}", "P2012")
                 conditions.append(self._equals(model.scalars[part], model.column(part, source), parts[part]))
         if not named:
             raise invalid_argument(
@@ -89,7 +89,9 @@ class Filters:
             if name == "AND":
                 yield self._all(self.where(model, part, source) for part in as_list(value))
             elif name == "OR":
-                yield or_(false(), *[self.where(model, part, source) for part in as_list(value)])
+                if not isinstance(value, list):
+                    raise unknown_field(model, "where.OR")
+                yield or_(false(), *[self.where(model, part, source) for part in value])
             elif name == "NOT":
                 yield self._all(not_(self.where(model, part, source)) for part in as_list(value))
             elif name in model.scalars:
@@ -174,7 +176,7 @@ class Filters:
 
     def _list(self, scalar: Scalar, column: Any, argument: Any) -> Condition:
         if not isinstance(argument, dict):
-            argument = {"equals": argument}
+            raise _not_an_object(scalar, argument)
         return self._all(
             self._list_operator(scalar, column, ALIASES.get(name, name), value) for name, value in argument.items()
         )
@@ -201,7 +203,7 @@ class Filters:
 
     def _json(self, scalar: Scalar, column: Any, argument: Any) -> Condition:
         if not isinstance(argument, dict):
-            return self._equals(scalar, column, argument)
+            raise _not_an_object(scalar, argument)
         text = None
         if (path := argument.get("path")) is not None:
             keys = self.binder.bind(path, ARRAY(Text()), values.list_encoder(str, f"{scalar.name}.path"))
@@ -214,6 +216,8 @@ class Filters:
         )
 
     def _json_operator(self, scalar: Scalar, column: Any, text: Any, name: str, value: Any) -> Condition:
+        if isinstance(value, dict | list):
+            raise data_error(DataError, "P2009", f"Argument `where.{scalar.name}.{name}`: wrap it in prisma.Json")
         kind = func.jsonb_typeof(column)
         encode = scalar.encode_item
         match name:
@@ -244,6 +248,8 @@ class Filters:
     def _relation(self, relation: Relation, source: Any, argument: Any) -> Condition:
         if argument is None:
             argument = {"is": None}
+        if isinstance(argument, dict) and None in argument.values() and relation.holds_key and not relation.is_optional:
+            raise missing_value(f"where.{relation.name}")
         if not isinstance(argument, dict):
             raise invalid_argument(f"The filter of the relation {relation.name} must be an object")
         words = {"some", "every", "none"} if relation.is_list else {"is", "isNot"}
@@ -270,9 +276,13 @@ class Filters:
         return not_(exists) if name in ("every", "none", "isNot") else exists
 
 
+def _not_an_object(scalar: Scalar, argument: Any) -> Exception:
+    """Lists and Json are filtered by operators alone."""
+    if argument is None:
+        return missing_value(f"where.{scalar.name}", "P2012")
+    return invalid_argument(f"Could not find field at `where.{scalar.name}`: an object was expected")
+
+
 def unknown_field(model: Model, path: str) -> Exception:
     """An argument that names no field."""
     return invalid_argument(f"Could not find field at `{model.name}.{path}`")
-
-
-__all__ = ["ALIASES", "Condition", "Filters", "Slot", "as_list", "unknown_field"]

@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from litellm_sqlalchemy.prisma_client.connections import Session
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not_found
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument, record_not_found
 from litellm_sqlalchemy.prisma_client.filters import as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.records import Record
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation
+from litellm_sqlalchemy.prisma_client.values import Json
 
 if TYPE_CHECKING:
     from litellm_sqlalchemy.prisma_client.operations import Operations
@@ -23,7 +24,11 @@ def parted(model: Model, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     """The values of the record itself, and what is to be done with its relations."""
     if not isinstance(data, dict):
         raise invalid_argument(f"The data of {model.name} must be an object")
-    own = {name: value for name, value in data.items() if name not in model.relations}
+    own = {
+        name: Json(value) if name in model.json_fields and isinstance(value, dict | list | tuple) else value
+        for name, value in data.items()
+        if name not in model.relations
+    }
     return own, {name: value for name, value in data.items() if name in model.relations}
 
 
@@ -31,6 +36,22 @@ def _steps(model: Model, relation: Relation, argument: dict[str, Any]) -> list[t
     if not isinstance(argument, dict):
         raise invalid_argument(f"Argument `data.{relation.name}` of {model.name}: an object was expected")
     return [(_ALIASES.get(step, step), value) for step, value in argument.items()]
+
+
+def _label(relation: Relation) -> str:
+    """The name of a relation, which Prisma makes of its models' where the schema has none."""
+    return relation.label or "To".join(sorted((relation.model, relation.other)))
+
+
+def _not_connected(model: Model, relation: Relation) -> DataError:
+    """P2017: records are not those of this record."""
+    return data_error(
+        DataError,
+        "P2017",
+        f"The records for relation `{_label(relation)}` between the `{model.name}` and"
+        f" `{relation.other}` models are not connected.",
+        {"relation_name": _label(relation), "parent_name": model.name, "child_name": relation.other},
+    )
 
 
 class NestedWrites:
@@ -54,16 +75,16 @@ class NestedWrites:
                         target = await self._operations.create(session, other, value, None)
                     case "connect":
                         target = await self._connected(session, other, value)
+                        await self._taken(session, model, relation, target)
                     case "connectOrCreate":
                         found = await self._operations.find_unique(session, other, value["where"], None)
                         target = found or await self._operations.create(session, other, value["create"], None)
+                        await self._taken(session, model, relation, target)
                     case "disconnect" | "update" | "upsert" | "delete":
                         continue
                     case _:
                         raise unknown_field(model, f"data.{name}.{step}")
                 keys.update({ours: getattr(target, theirs) for ours, theirs in relation.columns})
-            if argument.get("disconnect"):
-                keys.update({ours: None for ours, _ in relation.columns})
         return keys
 
     async def after(self, session: Session, model: Model, record: Record, relations: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +105,22 @@ class NestedWrites:
             raise record_not_found(f"No '{other.name}' record to connect was found")
         return target
 
+    async def _taken(self, session: Session, model: Model, relation: Relation, target: Record) -> None:
+        """Of one to one: whoever has referred to the target so far is let go."""
+        if not self._schema.models[relation.other].relations[relation.opposite].is_list:
+            holder = {ours: getattr(target, theirs) for ours, theirs in relation.columns}
+            await self._let_go(session, model, relation, holder)
+
+    async def _release(self, session: Session, model: Model, relation: Relation, record: Record) -> None:
+        """Have a record refer to nothing."""
+        own = {name: getattr(record, name) for name in model.identity}
+        await self._operations.release(session, model, own, tuple(ours for ours, _ in relation.columns))
+
     async def _parent(
         self, session: Session, model: Model, relation: Relation, record: Record, step: str, value: Any
     ) -> dict[str, Any]:
         """An update, upsert or delete of the record that this one refers to."""
-        if step not in ("update", "upsert", "delete") or value is False:
+        if step not in ("update", "upsert", "delete", "disconnect") or value is False:
             return {}
         other = self._schema.models[relation.other]
         where = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
@@ -96,14 +128,16 @@ class NestedWrites:
         if step == "upsert" and not there:
             target = await self._operations.create(session, other, value["create"], None)
             return {ours: getattr(target, theirs) for ours, theirs in relation.columns}
+        if step == "disconnect":
+            if there:
+                await self._release(session, model, relation, record)
+            return {}
         if not there:
             raise record_not_found(f"No '{other.name}' record was found for a nested {step} on {relation.name}")
         if step == "delete":
-            nulls = {ours: None for ours, _ in relation.columns}
-            own = {name: getattr(record, name) for name in model.identity}
-            await self._operations.update_many(session, model, own, nulls)
+            await self._release(session, model, relation, record)
             await self._operations.delete_many(session, other, where)
-            return nulls
+            return {}
         data = value["update"] if step == "upsert" else value.get("data", value)
         await self._operations.update(session, other, self._unique(other, where), data, None)
         return {}
@@ -120,7 +154,6 @@ class NestedWrites:
         operations = self._operations
         other = self._schema.models[relation.other]
         reference = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
-        nobody = dict.fromkeys(reference)
         match step:
             case "create":
                 await self._replaced(session, relation, other, reference)
@@ -140,21 +173,24 @@ class NestedWrites:
                     if await operations.update(session, other, item["where"], reference, None) is None:
                         await operations.create(session, other, {**item["create"], **reference}, None)
             case "set":
-                await operations.update_many(session, other, reference, nobody)
+                await operations.release(session, other, reference, tuple(reference))
                 for where in as_list(value):
                     if await operations.update(session, other, where, reference, None) is None:
                         raise record_not_found(f"No '{other.name}' record to connect was found")
+            case "disconnect" if not relation.is_list:
+                if value is not False:
+                    await self._let_go(session, other, other.relations[relation.opposite], reference)
             case "disconnect":
                 for where in as_list(value):
                     if where is not False:
                         mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
-                        await operations.update_many(session, other, mine, nobody)
+                        await operations.disconnect(session, other, mine, tuple(reference))
             case "delete":
                 for where in as_list(value):
                     if where is not False:
                         mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
                         if not await operations.delete_many(session, other, mine):
-                            raise record_not_found(f"No '{other.name}' record was found for a nested delete")
+                            raise _not_connected(self._schema.models[relation.model], relation)
             case "update" | "upsert":
                 await self._updated(session, relation, other, reference, step, value)
             case "updateMany":
@@ -169,9 +205,21 @@ class NestedWrites:
 
     async def _replaced(self, session: Session, relation: Relation, other: Model, reference: dict[str, Any]) -> None:
         """Of one to one: the record that was there before is let go."""
-        optional = all(other.scalars[name].is_optional for name in reference)
-        if not relation.is_list and optional:
-            await self._operations.update_many(session, other, reference, dict.fromkeys(reference))
+        if not relation.is_list:
+            await self._let_go(session, other, other.relations[relation.opposite], reference)
+
+    async def _let_go(self, session: Session, model: Model, relation: Relation, holder: dict[str, Any]) -> None:
+        """Of one to one: the record that has a key gives it up, or DataError where it must have one: P2014."""
+        if all(model.scalars[name].is_optional for name in holder):
+            await self._operations.release(session, model, holder, tuple(holder))
+        elif await self._operations.find_first(session, model, holder) is not None:
+            raise data_error(
+                DataError,
+                "P2014",
+                "The change you are trying to make would violate the required relation"
+                f" '{_label(relation)}' between the `{min(model.name, relation.other)}` and"
+                f" `{max(model.name, relation.other)}` models.",
+            )
 
     async def _updated(
         self, session: Session, relation: Relation, other: Model, reference: dict[str, Any], step: str, value: Any

@@ -1,5 +1,6 @@
 """``order``, ``cursor`` and ``distinct`` of a query."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, func, or_, select
@@ -73,16 +74,23 @@ def identity_keys(model: Model, source: Any = None) -> list[Key]:
     return [Key(model.column(name, source), "asc", scalar=model.scalars[name]) for name in model.identity]
 
 
-def from_cursor(filters: Filters, model: Model, cursor: dict[str, Any], keys: list[Key], *, backwards: bool) -> Any:
-    """The condition of being at the cursor's row or after it, in the order of the keys."""
+def from_cursor(
+    filters: Filters,
+    model: Model,
+    cursor: dict[str, Any],
+    keys: list[Key],
+    within: Sequence[str],
+    backwards: bool,
+) -> Any:
+    """The condition of being at the cursor's row or after it, in the order of the keys and with the same ``within``."""
     at = model.table.alias()
-    found = filters.unique(model, cursor, at)
+    found = and_(filters.unique(model, cursor, at), *[model.column(name, at) == model.column(name) for name in within])
     reached: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for key in keys:
         if key.scalar is None:
             raise invalid_argument("A cursor needs an order by fields of the model itself")
-        bound = select(model.column(key.scalar.name, at)).where(found).scalar_subquery()
+        bound = select(model.column(key.scalar.name, at)).where(found).correlate(model.table).scalar_subquery()
         column = key.expression
         beyond = column < bound if key.descending != backwards else column > bound
         if key.scalar.is_optional:
@@ -97,5 +105,5 @@ def from_cursor(filters: Filters, model: Model, cursor: dict[str, Any], keys: li
             same = column == bound
         reached.append(and_(*equal, beyond))
         equal.append(same)
-    exists = select(1).select_from(at).where(found).exists()
+    exists = select(1).select_from(at).where(found).correlate(model.table).exists()
     return and_(exists, or_(*reached, and_(*equal)))

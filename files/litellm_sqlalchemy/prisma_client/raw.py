@@ -84,20 +84,18 @@ def _parsed(value: Any) -> Any:
 def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """Rows as dictionaries."""
     names: list[str] = []
-    # Of columns with the same name, the last one counts.
-    converted: dict[str, Callable[[Any], Any]] = {}
-    for column in cursor.description or ():
+    converted: list[tuple[int, Callable[[Any], Any]]] = []
+    for position, column in enumerate(cursor.description or ()):
         names.append(column.name)
         type_ = column.type_display.split("(")[0]
-        converted.pop(column.name, None)
         if type_ in _JSON:
-            converted[column.name] = _parsed
+            converted.append((position, _parsed))
         elif type_ not in _UNCHANGED:
-            converted[column.name] = _plain
+            converted.append((position, _plain))
     plain = []
     for row in rows:
-        record = dict(zip(names, row, strict=True))
-        for name, convert in converted.items():
-            record[name] = convert(record[name])
-        plain.append(record)
+        values = list(row)
+        for position, convert in converted:
+            values[position] = convert(values[position])
+        plain.append(dict(zip(names, values, strict=True)))  # of a name that is there twice, the last
     return plain

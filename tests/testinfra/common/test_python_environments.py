@@ -36,6 +36,15 @@ def test_proprietary_packages_are_absent(host: Any, environments: list[str]) -> 
         assert "litellm-enterprise" not in packages
 
 
+def test_prisma_and_node_are_absent(host: Any, environments: list[str]) -> None:
+    """Neither the package, nor an engine that it would download, nor what runs its command line."""
+    for environment in environments:
+        assert "prisma" not in json.loads(host.check_output("%s/bin/python -c %s", environment, LIST))
+    assert host.run("command -v node nodejs npm prisma").stdout == ""
+    names = r"\( -name '*query[-_]engine*' -o -name '*schema-engine*' -o -name node_modules \) -not -name '*.py*'"
+    assert host.check_output(f"find / -xdev {names} -print -quit") == ""
+
+
 def test_environments_belong_to_root(host: Any, environments: list[str]) -> None:
     """The services run from them and must not be able to change them."""
     for environment in environments:
