@@ -43,7 +43,7 @@ NAMED_CHAT = Recipe("chat, id by the client", names_itself=True)
 SLOW_STREAM = Recipe("stream of 4 s", stream=True, directives="[[chunks=40]][[chunk_delay=0.1]]")
 STREAM = Recipe("stream", stream=True, directives="[[chunks=12]][[chunk_delay=0.04]]")
 UNKNOWN_MODEL = Recipe("unknown model", expected=400, model="no-such-model", names_itself=True)
-STRANGER = Recipe("stranger", expected=400, key="sk-not-a-key-of-this-gateway", names_itself=True)
+STRANGER = Recipe("stranger", expected=401, key="sk-not-a-key-of-this-gateway", names_itself=True)
 MIX = (CHAT, NAMED_CHAT, STREAM, CHAT, CHAT, STREAM, UNKNOWN_MODEL, CHAT, NAMED_CHAT, STREAM, CHAT, STRANGER)
 
 
