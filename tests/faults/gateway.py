@@ -17,7 +17,7 @@ BOTH = (GATEWAY, SHIPPER)
 STATE = "/var/lib/litellm"
 SPOOL = f"{STATE}/spool.sqlite3"
 USER = "litellm"
-BOOT_PATIENCE = 90.0
+BOOT_PATIENCE = 240.0
 """Seconds for a gateway to start; about ten on a machine that has nothing else to do."""
 
 _INSTALL = """
