@@ -81,7 +81,7 @@ class Base64:
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> pydantic_core.CoreSchema:
         return pydantic_core.core_schema.no_info_plain_validator_function(
-            cls._validate, serialization=pydantic_core.core_schema.to_string_ser_schema()
+            cls._validate, serialization=pydantic_core.core_schema.plain_serializer_function_ser_schema(str)
         )
 
     @classmethod
