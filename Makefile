@@ -123,6 +123,12 @@ bench: ## measure what the request log costs, against baselines in the same run 
 	@scripts/bootstrap lab test
 	@$(STEP) "measure" python -m bench $(ARGS)
 
+.PHONY: switch-rehearsal
+switch-rehearsal: ## switch the lab from Prisma and back, with Prisma's own client (INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test
+	@tests/conformance/oracle/install
+	@PYTHONPATH=tests $(STEP) "rehearse the switch on $(INVENTORY)" python -m rehearsal --inventory=$(INVENTORY)
+
 .PHONY: test
 test: ## everything that CI runs, on a fresh lab, which is removed if all of it passes
 	@start=$$SECONDS; \
@@ -132,6 +138,7 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 	$(MAKE) integration; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
 	$(MAKE) faults INVENTORY=inventory/lab ARGS=--short; \
+	$(MAKE) switch-rehearsal INVENTORY=inventory/lab; \
 	$(MAKE) down; \
 	for scenario in $(other_scenarios); do \
 		$(MAKE) molecule SCENARIO="$$scenario"; \

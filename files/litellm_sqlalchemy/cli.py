@@ -21,6 +21,7 @@ from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
+from litellm_sqlalchemy.switch_cli import COMMANDS as SWITCH_COMMANDS
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BLOCK_BYTES = 256 * 1024
@@ -46,6 +47,10 @@ def main() -> None:
     """The request log of a LiteLLM gateway: from the spool on its disk to PostgreSQL."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+for _command in SWITCH_COMMANDS:
+    main.add_command(_command)
 
 
 def _spool(settings: Settings) -> Spool:
