@@ -12,11 +12,11 @@ import click
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from litellm_sqlalchemy import database, metrics, retention
 from litellm_sqlalchemy import ledger as balance
-from litellm_sqlalchemy import metrics, retention
 from litellm_sqlalchemy import partitions as daily
 from litellm_sqlalchemy.engine import make_engine
-from litellm_sqlalchemy.schema import EXIT_DIFFERENT, differences
+from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
@@ -114,7 +114,8 @@ def expire(dry_run: bool) -> None:
 @main.command()
 def check() -> None:
     """Compare the database with what this release expects; exit 3 where they differ."""
-    found = differences(make_engine(get_settings()))
+    settings = get_settings()
+    found = database.differences(make_engine(settings), settings)
     click.echo(json.dumps({"differences": found}, indent=2))
     if found:
         sys.exit(EXIT_DIFFERENT)

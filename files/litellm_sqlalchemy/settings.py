@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     pool_recycle: int = Field(default=1800, ge=-1, description="seconds until a connection is renewed")
     connect_timeout: int = Field(default=30, ge=1, description="seconds")
 
+    litellm_tables: bool = Field(default=True, description="whether LiteLLM's own tables are kept as well")
+    service_role: str | None = Field(
+        default=None, description="the role that db_init.py grants what the service needs; none: no grants"
+    )
+
     spool: Path = Field(default=Path("/var/lib/litellm/spool.sqlite3"))
     spool_max_bytes: int = Field(
         default=10 * 1024**3, ge=1_048_576, description="bytes of exchanges that the spool may hold"

@@ -28,24 +28,13 @@ WITH roles AS (
     WHERE nspname = 'public'
 
     UNION ALL
-    -- The owner's tables and sequences: the service reads and adds rows, and can neither change nor remove one.
-    SELECT
-        '',
-        CASE WHEN relkind = 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || pg_class.oid::regclass::text,
-        coalesce(relacl, acldefault(CASE WHEN relkind = 'S' THEN 's' ELSE 'r' END::"char", relowner)),
-        service,
-        CASE WHEN relkind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT'] END
-    FROM pg_class, roles
-    WHERE relowner = owner AND relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S')
-
-    UNION ALL
-    -- Those that the owner will make.
+    -- The tables and sequences that the owner will make: for reading, until db_init.py grants what each of them needs.
     SELECT
         format('ALTER DEFAULT PRIVILEGES FOR ROLE %%I IN SCHEMA public ', %(owner)s),
         CASE WHEN kind = 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
         defaclacl,
         service,
-        CASE WHEN kind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT', 'INSERT'] END
+        CASE WHEN kind = 'S' THEN ARRAY['USAGE', 'SELECT'] ELSE ARRAY['SELECT'] END
     FROM roles
     CROSS JOIN unnest(ARRAY['r', 'S']::"char"[]) AS kind
     LEFT JOIN pg_default_acl
