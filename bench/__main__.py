@@ -19,9 +19,12 @@ from ansible.errors import AnsibleError
 
 from bench.figures import Row, table
 from bench.hosts import ROOT, Database, Gateway, HostError, Inventory
-from bench.sections import FULL, FULL_SCHEMA, QUICK, SCHEMA, SECTIONS, Bench
+from bench.keys import keys
+from bench.sections import FULL, FULL_SCHEMA, QUICK, SCHEMA, Bench
+from bench.sections import SECTIONS as REQUEST_LOG
 
 BUILD = ROOT / "build"
+SECTIONS = {**REQUEST_LOG, "keys": keys}
 
 
 def arguments() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """What a call costs, wherever LiteLLM tells it: on the key, its team, user, customer and tag, in logs and reports."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -153,6 +154,22 @@ def test_failed_call_is_logged_and_costs_nothing(admin: Management, callers: Cal
     assert admin.get("/key/info", key=key)["info"]["spend"] == 0
 
 
+def test_thirty_calls_at_once_are_thirty_logs_and_their_spend(
+    admin: Management, callers: Callers, new_key: Make
+) -> None:
+    key = new_key()
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda n: callers.chat(key, f"Hello {n}"), range(30)))
+    ids = {answer.json()["id"] for answer in answers}
+    cost = sum(float(answer.headers["x-litellm-response-cost"]) for answer in answers)
+
+    def logged() -> set[str]:
+        return {log["request_id"] for log in admin.get("/spend/logs", api_key=key)}
+
+    eventually(lambda: logged() == ids, "each call is logged")
+    charged(lambda: admin.get("/key/info", key=key)["info"]["spend"], cost)
+
+
 def test_spend_of_a_key_is_set_back(admin: Management, callers: Callers, new_key: Make) -> None:
     key = new_key()
     callers.chat(key)
@@ -162,5 +179,5 @@ def test_spend_of_a_key_is_set_back(admin: Management, callers: Callers, new_key
 
 
 def test_report_of_spend_by_team_needs_a_licence(admin: Management) -> None:
-    with pytest.raises(RefusedError, match="(?i)enterprise|premium"):
+    with pytest.raises(RefusedError, match=r"(?i)enterprise|premium"):
         admin.get("/global/spend/report", group_by="team", **days())
