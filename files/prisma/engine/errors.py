@@ -1,7 +1,5 @@
 """Errors of prisma-client-py's engine."""
 
-from prisma.errors import PrismaError
+from litellm_sqlalchemy.prisma_client.errors import EngineConnectionError, EngineError
 
-
-class EngineConnectionError(PrismaError):
-    """The database cannot be reached."""
+__all__ = ["EngineConnectionError", "EngineError"]

@@ -1,0 +1,201 @@
+"""Writes of a record together with the records it is related to: create, connect, disconnect, set, delete and so on."""
+
+from typing import TYPE_CHECKING, Any
+
+from litellm_sqlalchemy.prisma_client.connections import Session
+from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not_found
+from litellm_sqlalchemy.prisma_client.filters import as_list, unknown_field
+from litellm_sqlalchemy.prisma_client.records import Record
+from litellm_sqlalchemy.prisma_client.tables import Model, Relation
+
+if TYPE_CHECKING:
+    from litellm_sqlalchemy.prisma_client.operations import Operations
+
+_ALIASES = {
+    "connect_or_create": "connectOrCreate",
+    "create_many": "createMany",
+    "update_many": "updateMany",
+    "delete_many": "deleteMany",
+}
+
+
+def parted(model: Model, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of the record itself, and what is to be done with its relations."""
+    if not isinstance(data, dict):
+        raise invalid_argument(f"The data of {model.name} must be an object")
+    own = {name: value for name, value in data.items() if name not in model.relations}
+    return own, {name: value for name, value in data.items() if name in model.relations}
+
+
+def _steps(model: Model, relation: Relation, argument: Any) -> list[tuple[str, Any]]:
+    if not isinstance(argument, dict):
+        raise invalid_argument(f"Argument `data.{relation.name}` of {model.name}: an object was expected")
+    return [(_ALIASES.get(name, name), value) for name, value in argument.items()]
+
+
+class NestedWrites:
+    """Carries out the relations' part of ``data``."""
+
+    def __init__(self, operations: "Operations") -> None:
+        self._operations = operations
+        self._schema = operations.schema
+
+    async def before(self, session: Session, model: Model, relations: dict[str, Any]) -> dict[str, Any]:
+        """Relations whose key is in the record itself: returns its values, for a record that is made or updated."""
+        keys: dict[str, Any] = {}
+        for name, argument in relations.items():
+            relation = model.relations[name]
+            if not relation.holds_key:
+                continue
+            other = self._schema.models[relation.other]
+            for step, value in _steps(model, relation, argument):
+                match step:
+                    case "create":
+                        target = await self._operations.create(session, other, value, None)
+                    case "connect":
+                        target = await self._connected(session, other, value)
+                    case "connectOrCreate":
+                        target = await self._operations.find_unique(session, other, value["where"], None)
+                        target = target or await self._operations.create(session, other, value["create"], None)
+                    case "disconnect" | "update" | "upsert" | "delete":
+                        continue
+                    case _:
+                        raise unknown_field(model, f"data.{name}.{step}")
+                keys.update({ours: getattr(target, theirs) for ours, theirs in relation.columns})
+            if argument.get("disconnect"):
+                keys.update({ours: None for ours, _ in relation.columns})
+        return keys
+
+    async def after(self, session: Session, model: Model, record: Record, relations: dict[str, Any]) -> dict[str, Any]:
+        """The rest, when the record is there; returns values of the record that this changes."""
+        keys: dict[str, Any] = {}
+        for name, argument in relations.items():
+            relation = model.relations[name]
+            for step, value in _steps(model, relation, argument):
+                if relation.holds_key:
+                    keys.update(await self._parent(session, model, relation, record, step, value))
+                else:
+                    await self._children(session, relation, record, step, value)
+        return keys
+
+    async def _connected(self, session: Session, other: Model, where: Any) -> Record:
+        target = await self._operations.find_unique(session, other, where, None)
+        if target is None:
+            raise record_not_found(f"No '{other.name}' record to connect was found")
+        return target
+
+    async def _parent(
+        self, session: Session, model: Model, relation: Relation, record: Record, step: str, value: Any
+    ) -> dict[str, Any]:
+        """An update, upsert or delete of the record that this one refers to."""
+        if step not in ("update", "upsert", "delete") or value is False:
+            return {}
+        other = self._schema.models[relation.other]
+        where = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
+        there = None not in where.values()
+        if step == "upsert" and not there:
+            target = await self._operations.create(session, other, value["create"], None)
+            return {ours: getattr(target, theirs) for ours, theirs in relation.columns}
+        if not there:
+            raise record_not_found(f"No '{other.name}' record was found for a nested {step} on {relation.name}")
+        if step == "delete":
+            nulls = {ours: None for ours, _ in relation.columns}
+            own = {name: getattr(record, name) for name in model.identity}
+            await self._operations.update_many(session, model, own, nulls)
+            await self._operations.delete_many(session, other, where)
+            return nulls
+        data = value["update"] if step == "upsert" else value.get("data", value)
+        await self._operations.update(session, other, self._unique(other, where), data, None)
+        return {}
+
+    @staticmethod
+    def _unique(model: Model, where: dict[str, Any]) -> dict[str, Any]:
+        for name, fields in model.uniques.items():
+            if set(fields) == set(where):
+                return where if len(fields) == 1 else {name: where}
+        raise invalid_argument(f"{sorted(where)} is no unique key of {model.name}")
+
+    async def _children(self, session: Session, relation: Relation, record: Record, step: str, value: Any) -> None:
+        """Something with the records that refer to this one."""
+        operations = self._operations
+        other = self._schema.models[relation.other]
+        reference = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
+        nobody = dict.fromkeys(reference)
+        match step:
+            case "create":
+                await self._replaced(session, relation, other, reference)
+                for data in as_list(value):
+                    await operations.create(session, other, {**data, **reference}, None)
+            case "createMany":
+                data = [{**item, **reference} for item in value["data"]]
+                duplicates = value.get("skipDuplicates", value.get("skip_duplicates"))
+                await operations.create_many(session, other, data, skip_duplicates=bool(duplicates))
+            case "connect":
+                await self._replaced(session, relation, other, reference)
+                for where in as_list(value):
+                    if await operations.update(session, other, where, reference, None) is None:
+                        raise record_not_found(f"No '{other.name}' record to connect was found")
+            case "connectOrCreate":
+                for item in as_list(value):
+                    if await operations.update(session, other, item["where"], reference, None) is None:
+                        await operations.create(session, other, {**item["create"], **reference}, None)
+            case "set":
+                await operations.update_many(session, other, reference, nobody)
+                for where in as_list(value):
+                    if await operations.update(session, other, where, reference, None) is None:
+                        raise record_not_found(f"No '{other.name}' record to connect was found")
+            case "disconnect":
+                for where in as_list(value):
+                    if where is not False:
+                        mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
+                        await operations.update_many(session, other, mine, nobody)
+            case "delete":
+                for where in as_list(value):
+                    if where is not False:
+                        mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
+                        if not await operations.delete_many(session, other, mine):
+                            raise record_not_found(f"No '{other.name}' record was found for a nested delete")
+            case "update" | "upsert":
+                await self._updated(session, relation, other, reference, step, value)
+            case "updateMany":
+                for item in as_list(value):
+                    mine = {"AND": [reference, item.get("where") or {}]}
+                    await operations.update_many(session, other, mine, item["data"])
+            case "deleteMany":
+                for where in as_list(value):
+                    await operations.delete_many(session, other, {"AND": [reference, where]})
+            case _:
+                raise unknown_field(self._schema.models[relation.model], f"data.{relation.name}.{step}")
+
+    async def _replaced(self, session: Session, relation: Relation, other: Model, reference: dict[str, Any]) -> None:
+        """Of one to one: the record that was there before is let go."""
+        optional = all(other.scalars[name].is_optional for name in reference)
+        if not relation.is_list and optional:
+            await self._operations.update_many(session, other, reference, dict.fromkeys(reference))
+
+    async def _updated(
+        self, session: Session, relation: Relation, other: Model, reference: dict[str, Any], step: str, value: Any
+    ) -> None:
+        for item in as_list(value):
+            if relation.is_list:
+                where: dict[str, Any] = {**item["where"], "AND": [reference]}
+                data = item.get("update", item.get("data"))
+            else:
+                where = {"AND": [reference]}
+                data = item.get("update", item.get("data", item))
+                found = await self._operations.find_first(session, other, where)
+                where = {} if found is None else {name: getattr(found, name) for name in other.identity}
+                where = self._unique(other, where) if where else where
+            updated = await self._operations.update(session, other, where, data, None) if where else None
+            if updated is None and step == "upsert":
+                await self._operations.create(session, other, {**item["create"], **reference}, None)
+            elif updated is None:
+                raise record_not_found(f"No '{other.name}' record was found for a nested update")
+
+    @staticmethod
+    def _flat(other: Model, where: Any) -> dict[str, Any]:
+        """A unique ``where`` as an ordinary one."""
+        flat: dict[str, Any] = {}
+        for name, value in where.items():
+            flat.update(value if len(other.uniques.get(name, ())) > 1 else {name: value})
+        return flat
