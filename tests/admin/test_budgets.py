@@ -127,7 +127,7 @@ def test_budget_of_a_team_and_of_a_user_is_reset(
         eventually(lambda key=key: callers.admitted(key), "the budget is reset", patience=40)
 
 
-def test_customer_is_made_listed_blocked_and_removed(admin: Management, callers: Callers, new_key: Make) -> None:
+def test_customer_is_made_listed_changed_and_removed(admin: Management, callers: Callers, new_key: Make) -> None:
     customer, key = unique("customer"), new_key()
     admin.post("/customer/new", user_id=customer, alias="A customer", max_budget=2)
     info = admin.get("/customer/info", end_user_id=customer)
@@ -136,9 +136,8 @@ def test_customer_is_made_listed_blocked_and_removed(admin: Management, callers:
     admin.post("/customer/update", user_id=customer, alias="Another")
     assert admin.get("/customer/info", end_user_id=customer)["alias"] == "Another"
     assert callers.admitted(key, user=customer)
-    admin.post("/customer/block", user_ids=[customer])
+    admin.post("/customer/update", user_id=customer, blocked=True)
     assert admin.get("/customer/info", end_user_id=customer)["blocked"] is True
-    admin.post("/customer/unblock", user_ids=[customer])
     admin.post("/customer/delete", user_ids=[customer])
     with pytest.raises(RefusedError):
         admin.get("/customer/info", end_user_id=customer)

@@ -192,7 +192,7 @@ def test_team_with_an_unlisted_key_stays(admin: Management, callers: Callers, ap
 def test_role_shows_no_value_in_its_output_nor_in_a_process_list(
     declared: Declared, gateway_host: Machine, lab: Lab, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    playbook, variables = ROOT / "tests/admin/apply_access.yml", tmp_path / "declared.yml"
+    playbook, variables = ROOT / "playbooks/access.yml", tmp_path / "declared.yml"
     given = {"litellm_budgets": [declared.budget], "litellm_teams": [declared.team], "litellm_keys": [declared.key]}
     given["litellm_key_values"] = {declared.key["key_alias"]: declared.value}
     variables.write_text(yaml.safe_dump(given))

@@ -90,16 +90,21 @@ def test_budget_holds_over_both(spread: Spread, new_key: Make) -> None:
     eventually(lambda: 200 not in spread(key), "both refuse", patience=40)
 
 
-def test_blocked_and_deleted_keys_are_refused_by_both_within_the_life_of_the_cache(
-    admin: Management, spread: Spread, new_key: Make
+def test_blocked_and_deleted_keys_and_teams_are_refused_by_both_within_the_life_of_the_cache(
+    admin: Management, spread: Spread, new_key: Make, new_team: Make
 ) -> None:
-    blocked, deleted = new_key(), new_key()
-    assert spread(blocked) == spread(deleted) == {200: CALLS}
+    team = new_team()
+    blocked, deleted, of_the_team = new_key(), new_key(), new_key(team_id=team)
+    assert spread(blocked) == spread(deleted) == spread(of_the_team) == {200: CALLS}
     admin.post("/key/block", key=blocked)
     admin.post("/key/delete", keys=[deleted])
+    admin.post("/team/block", team_id=team)
     begun = time.monotonic()
-    eventually(lambda: 200 not in spread(blocked) + spread(deleted), "both refuse", patience=30)
+    for key in (blocked, deleted, of_the_team):
+        eventually(lambda key=key: 200 not in spread(key), "both refuse", patience=30)
     print(f"\nrefused by both workers after {time.monotonic() - begun:.1f} s (cache: {CACHE_SECONDS} s)")
+    admin.post("/team/unblock", team_id=team)
+    eventually(lambda: spread(of_the_team) == {200: CALLS}, "both let the team's key through", patience=30)
 
 
 def test_rate_limit_is_a_workers_own(spread: Spread, new_key: Make) -> None:
