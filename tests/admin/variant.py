@@ -10,7 +10,7 @@ import httpx
 
 from faults.machine import Machine
 
-START_PATIENCE = 90.0
+START_PATIENCE = 240.0
 """Seconds that a gateway may take to start, on a busy machine."""
 
 _CHANGE = """
