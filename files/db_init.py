@@ -35,22 +35,27 @@ def _finish(report: dict[str, Any], code: int = 0) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 @click.option("--rolled-back", metavar="MIGRATION", help="Have LiteLLM's failed migration tried again, then go on.")
 @click.option("--applied", metavar="MIGRATION", help="Take LiteLLM's failed migration as carried out, then go on.")
-def main(check: bool, dry_run: bool, rolled_back: str | None, applied: str | None) -> None:
+@click.option("--baseline", is_flag=True, help="Record LiteLLM's migrations for tables that `prisma db push` made.")
+def main(check: bool, dry_run: bool, rolled_back: str | None, applied: str | None, baseline: bool) -> None:
     """Create or upgrade the schema of the database that LITELLM_DB_URL names.
 
     The URL has the form postgresql+psycopg2://ROLE:PASSWORD@HOST:5432/litellm_db. To create or upgrade, the role must
     own the schema; to --check, it need only be able to read. LiteLLM's own tables are left out where
     LITELLM_DB_LITELLM_TABLES is false; the role that LITELLM_DB_SERVICE_ROLE names is granted what it needs.
     """
-    if (check or dry_run) and (rolled_back or applied):
-        raise click.UsageError("--rolled-back and --applied change the database: not with --check or --dry-run")
+    if (check or dry_run) and (rolled_back or applied or baseline):
+        raise click.UsageError(
+            "--rolled-back, --applied and --baseline change the database: not with --check or --dry-run"
+        )
     try:
         settings = get_settings()
         engine = make_engine(settings)
         if check:
             found = database.differences(engine, settings)
             _finish({"changed": False, "differences": found}, EXIT_DIFFERENT if found else 0)
-        done = database.upgrade(engine, settings, dry_run=dry_run, rolled_back=rolled_back, applied=applied)
+        done = database.upgrade(
+            engine, settings, dry_run=dry_run, rolled_back=rolled_back, applied=applied, baseline=baseline
+        )
     except ValidationError as error:
         wrong = "; ".join(f"LITELLM_DB_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         _finish({"changed": False, "error": wrong}, EXIT_FAILED)

@@ -30,7 +30,12 @@ HEADER = """\
 ---
 # Secrets of this environment; git ignores this file. `make secrets` adds what is missing and changes nothing else.
 """
-PREFIXES = {"database_password": "", "litellm_master_key": "sk-"}  # what every environment needs
+PREFIXES = {  # what every environment needs
+    "database_password": "",
+    "litellm_master_key": "sk-",
+    "litellm_salt_key": "sk-",
+    "litellm_ui_password": "",
+}
 PLACEHOLDER = "REPLACE-ME"  # what preflight refuses
 MADE_UP = "LAB_"  # the lab's test double takes any key: these may be random
 OF_THE_ROLE = "LITELLM_"  # set by the role itself

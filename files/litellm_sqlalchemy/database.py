@@ -15,13 +15,16 @@ def upgrade(
     dry_run: bool = False,
     rolled_back: str | None = None,
     applied: str | None = None,
+    baseline: bool = False,
 ) -> dict[str, Any]:
-    """Bring everything up to date and report it; ``rolled_back`` and ``applied`` name a failed migration to resolve."""
+    """Bring everything up to date and report it; the last three set LiteLLM's records right first."""
     if dry_run:
         return _upgrade(engine, settings, dry_run=True)
     with litellm_migrations.prisma_lock(engine):
         for name in filter(None, (rolled_back, applied)):
             litellm_migrations.resolve(engine, name, applied=name == applied)
+        if baseline:
+            litellm_schema.baseline(engine)
         return _upgrade(engine, settings, dry_run=False)
 
 
@@ -54,7 +57,8 @@ def _upgrade(engine: Engine, settings: Settings, *, dry_run: bool) -> dict[str, 
         "revision_before": log.revision_before,
         "revision_after": log.revision_after,
         "partitions_created": log.partitions_created,
-        "litellm": litellm and {
+        "litellm": litellm
+        and {
             "release": litellm.release,
             "migrations_applied": litellm.migrations_applied,
             "migrations_edited": litellm.migrations_edited,

@@ -6,6 +6,7 @@ The files are those of the package litellm-proxy-extras, ``migrations/NAME/migra
 
 import hashlib
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from sqlalchemy.exc import DBAPIError
 
 PRISMA_LOCK = 72707369
 """The advisory lock of Prisma's schema engine: whoever migrates with Prisma waits for us, and we for them."""
+
+LOCK_PATIENCE = 60.0
+"""Seconds to wait for it; LiteLLM's migrations take one."""
 
 _LEDGER = """
 CREATE TABLE _prisma_migrations (
@@ -64,21 +68,21 @@ class History:
 
 @contextmanager
 def prisma_lock(engine: Engine) -> Iterator[None]:
-    """Hold Prisma's lock; ValueError where somebody else keeps it beyond the engine's lock_timeout."""
+    """Hold Prisma's lock; ValueError where somebody else keeps it for ``LOCK_PATIENCE``."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        try:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": PRISMA_LOCK})
-        except DBAPIError as error:
-            if _sqlstate(error) != "55P03":
-                raise
-            raise ValueError(
-                "another migration is under way: somebody holds Prisma's advisory lock 72707369 (pg_locks names the "
-                "session); run db_init.py again when it has finished"
-            ) from error
+        deadline = time.monotonic() + LOCK_PATIENCE
+        # Asked for again and again: CREATE INDEX CONCURRENTLY of whoever has the lock would wait for a waiting statement.
+        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": PRISMA_LOCK}).scalar_one():
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"another migration has been under way for {LOCK_PATIENCE} s: somebody holds Prisma's advisory lock "
+                    f"{PRISMA_LOCK} (pg_locks names the session). Run db_init.py again when it has finished"
+                )
+            time.sleep(0.1)
         try:
             yield
         finally:
-            # The session goes back to the pool, the lock with it.
+            # The session goes back to the pool, and must not take the lock there.
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": PRISMA_LOCK})
 
 
@@ -104,11 +108,11 @@ def released() -> list[Migration]:
 def history(connection: Connection) -> History:
     """The state of the database; ValueError with what to do where a migration must not be tried."""
     files = {migration.name: migration for migration in released()}
-    if not _exists(connection):
+    if not recorded(connection):
         if tables := litellm_tables(connection):
             raise ValueError(
-                f"there are {tables} tables of LiteLLM but no _prisma_migrations, so nobody knows which migrations they "
-                "have: `prisma db push` made them. docs/RUNBOOK.md says how to give them a baseline"
+                f"there are {tables} tables of LiteLLM but no record of migrations: `prisma db push` made them. "
+                "`db_init.py --baseline` compares them with this release and makes the records; see docs/RUNBOOK.md"
             )
         return History(list(files.values()), [], [])
     records = connection.execute(
@@ -147,8 +151,8 @@ def apply(engine: Engine) -> list[str]:
     """
     with engine.begin() as connection:
         pending = history(connection).pending
-        if not _exists(connection):
-            connection.execute(text(_LEDGER))
+        if not recorded(connection):
+            make_ledger(connection)
     for migration in pending:
         _apply(engine, migration)
     return [migration.name for migration in pending]
@@ -171,6 +175,11 @@ def resolve(engine: Engine, name: str, *, applied: bool) -> None:
             raise ValueError(f"{name} is not recorded as failed: there is nothing to resolve")
         if applied:
             record_applied(connection, files[name])
+
+
+def make_ledger(connection: Connection) -> None:
+    """Create the table of the records."""
+    connection.execute(text(_LEDGER))
 
 
 def record_applied(connection: Connection, migration: Migration) -> None:
@@ -241,5 +250,6 @@ def _sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "pgcode", None)
 
 
-def _exists(connection: Connection) -> bool:
+def recorded(connection: Connection) -> bool:
+    """Whether there are records of migrations at all."""
     return bool(connection.execute(text("SELECT to_regclass('_prisma_migrations') IS NOT NULL")).scalar_one())

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 
 from litellm_sqlalchemy import litellm_migrations as migrations
 from litellm_sqlalchemy import litellm_views as views
+from litellm_sqlalchemy.litellm_drift import drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,32 @@ def differences(engine: Engine) -> list[str]:
     except ValueError as error:
         return [str(error)]
     found = []
+    if not planned.migrations_applied:
+        with engine.connect() as connection:
+            found += drift(connection)
     if pending := planned.migrations_applied:
         found.append(f"{len(pending)} migrations of LiteLLM are pending, the first is {pending[0]}: run db_init.py")
     found += [f"LiteLLM's view {name} is missing: run db_init.py" for name in planned.views_created]
     found += [f"LiteLLM's index {name} is missing or invalid: run db_init.py" for name in planned.indexes_built]
     return found
+
+
+def baseline(engine: Engine) -> None:
+    """Record every migration as carried out, for tables that `prisma db push` made; the caller holds Prisma's lock.
+
+    ValueError where the tables are not those of this release.
+    """
+    with engine.begin() as connection:
+        if migrations.recorded(connection):
+            raise ValueError("there are records of migrations already: this database needs no baseline")
+        if found := drift(connection):
+            raise ValueError(
+                f"the tables are not those of this release of LiteLLM: {'; '.join(found[:3])} ({len(found)} in all). "
+                "Run `prisma db push` with the LiteLLM of this release where they came from, then try again"
+            )
+        migrations.make_ledger(connection)
+        for migration in migrations.released():
+            migrations.record_applied(connection, migration)
 
 
 def _plan(engine: Engine) -> Upgrade:

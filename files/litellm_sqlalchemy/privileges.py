@@ -33,9 +33,13 @@ WITH wanted AS (
         WHERE entry.grantee = to_regrole(quote_ident(:role))
     ) AS entries
 )
-SELECT format('GRANT %s ON %s TO %I', array_to_string(missing, ', '), object, :role) FROM compared WHERE missing <> '{}'
+SELECT format('GRANT %s ON %s TO %I', array_to_string(missing, ', '), object, :role)
+FROM compared
+WHERE missing <> '{}'
 UNION ALL
-SELECT format('REVOKE %s ON %s FROM %I', array_to_string(excess, ', '), object, :role) FROM compared WHERE excess <> '{}'
+SELECT format('REVOKE %s ON %s FROM %I', array_to_string(excess, ', '), object, :role)
+FROM compared
+WHERE excess <> '{}'
 ORDER BY 1
 """)
 

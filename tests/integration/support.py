@@ -150,8 +150,8 @@ def python(*command: str) -> list[str]:
 
 
 def settings_environment(database: Database | None = None, **settings: Any) -> dict[str, str]:
-    """Settings by their names, as variables."""
-    given = {} if database is None else {"url": database.address, "connect_timeout": 5}
+    """Settings by their names, as variables; LiteLLM's tables, which take seconds, only where they are asked for."""
+    given = {"litellm_tables": False} | ({} if database is None else {"url": database.address, "connect_timeout": 5})
     return {f"LITELLM_DB_{name.upper()}": str(value) for name, value in (given | settings).items()}
 
 

@@ -22,7 +22,9 @@ from integration.support import (
     python,
 )
 from litellm_sqlalchemy import schema
+from litellm_sqlalchemy.database import upgrade
 from litellm_sqlalchemy.schema import EXIT_DIFFERENT
+from litellm_sqlalchemy.settings import Settings
 
 pytestmark = pytest.mark.alters_schema
 
@@ -58,6 +60,8 @@ def test_first_run_creates_and_second_changes_nothing(empty: Database) -> None:
         "revision_before": "0001",
         "revision_after": "0001",
         "partitions_created": [],
+        "litellm": None,
+        "privileges": [],
     }
     assert run("--check").returncode == 0
     empty.query("DROP INDEX ix_requests_model")
@@ -256,7 +260,7 @@ def described(database: Database) -> list[Any]:
 
 @pytest.fixture
 def service(server: Server, empty: Database) -> Database:
-    """The database as the role postgresql leaves it: an owner of the schema, and a role that reads and adds rows."""
+    """The database as the roles postgresql and schema leave it: an owner of the tables, and a role that adds rows."""
     owner, owners_password = server.create_role()
     user, users_password = server.create_role()
     by_default = f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public"
@@ -267,12 +271,13 @@ def service(server: Server, empty: Database) -> Database:
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         f"GRANT USAGE ON SCHEMA public TO {user}",
         f"GRANT ALL ON SCHEMA public TO {owner}",
-        f"{by_default} GRANT SELECT, INSERT ON TABLES TO {user}",
+        f"{by_default} GRANT SELECT ON TABLES TO {user}",
         f"{by_default} GRANT USAGE, SELECT ON SEQUENCES TO {user}",
     ):
         empty.query(statement)
     owned = empty.as_role(owner, owners_password)
-    assert schema.upgrade(owned.engine, DAYS_AHEAD).changed
+    settings = Settings(litellm_tables=False, service_role=user, partition_days_ahead=DAYS_AHEAD)
+    assert upgrade(owned.engine, settings)["privileges"]
     owned.close()
     return empty.as_role(user, users_password)
 

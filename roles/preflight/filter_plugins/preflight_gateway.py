@@ -19,7 +19,7 @@ PASSED_THROUGH = (
     "litellm_extra_config",
 )
 REFERENCE = "os.environ/"
-SET_BY_THE_ROLE = re.compile(r"LITELLM_(MASTER_KEY|DB_\w+)")
+SET_BY_THE_ROLE = re.compile(r"LITELLM_(MASTER_KEY|SALT_KEY|DB_\w+)|UI_(USERNAME|PASSWORD)|DISABLE_SCHEMA_UPDATE")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET_NAME = re.compile(r"(?<!public_)(key|token|secret|password|passwd|credentials)$", re.IGNORECASE)
 SECRET_VALUE = re.compile(
@@ -29,13 +29,17 @@ NO_SECRET = re.compile(r"|none|empty|dummy|not-needed|/\S*", re.IGNORECASE)  # u
 OF_THE_ROLE = {  # keys of LiteLLM's configuration that have a variable of their own
     "litellm_general_settings.master_key": "litellm_master_key",
     "litellm_general_settings.database_url": "nothing: the role connects LiteLLM to PostgreSQL",
+    "litellm_general_settings.allow_requests_on_db_unavailable": "litellm_allow_requests_on_db_unavailable",
+    "litellm_general_settings.database_connection_pool_limit": "litellm_database_connection_pool_limit",
+    "litellm_general_settings.database_connection_pool_timeout": "litellm_database_connection_pool_timeout",
+    "litellm_general_settings.store_model_in_db": "litellm_store_model_in_db",
     "litellm_extra_config.model_list": "litellm_models",
     "litellm_extra_config.general_settings": "litellm_general_settings",
     "litellm_extra_config.router_settings": "litellm_router_settings",
     "litellm_extra_config.litellm_settings": "litellm_settings",
     "litellm_extra_config.environment_variables": "litellm_environment",
-    "litellm_environment.DATABASE_URL": "nothing: it would make LiteLLM look for Prisma, which is not installed",
-    "litellm_secrets.DATABASE_URL": "nothing: it would make LiteLLM look for Prisma, which is not installed",
+    "litellm_environment.DATABASE_URL": "nothing: the role connects LiteLLM to PostgreSQL",
+    "litellm_secrets.DATABASE_URL": "nothing: the role connects LiteLLM to PostgreSQL",
 }
 
 

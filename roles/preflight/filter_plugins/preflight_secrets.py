@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 Hosts = Mapping[str, Mapping[str, Any]]
 Mistake = tuple[str, str, str]
 
-REQUIRED = ("database_password", "litellm_master_key")
+REQUIRED = ("database_password", "litellm_master_key", "litellm_salt_key", "litellm_ui_password")
 MASTER_KEY_PREFIX = "sk-"
-SHORTEST = {"database_password": 16, "litellm_master_key": 24}  # characters, without the prefix
+SHORTEST = {
+    "database_password": 16,
+    "litellm_master_key": 24,
+    "litellm_salt_key": 24,
+    "litellm_ui_password": 12,
+}  # characters, without the prefix
 FEWEST_DIFFERENT = 8  # characters; 32 random hexadecimal digits have 14 on average
 PLACEHOLDER = re.compile(
     r"replace[-_ ]?me|change[-_ ]?(me|this|it)|place[-_ ]?holder|insert[-_ ]|your[-_ ]|^<.*>$|^\.{3}|x{6,}|^todo"
@@ -47,9 +53,10 @@ def _weak(hosts: Hosts) -> Iterator[Mistake]:
             value = variables.get(name)
             if isinstance(value, str) and value and (weakness := _weakness(name, value)):
                 yield host, name, f"{name} {weakness}"
-        password = variables.get("database_password")
-        if password and password == variables.get("litellm_master_key"):
-            yield host, "database_password", "database_password is the same as litellm_master_key: use two secrets."
+        given = {name: variables.get(name) for name in REQUIRED}
+        for name, other in combinations(REQUIRED, 2):
+            if given[name] and given[name] == given[other]:
+                yield host, name, f"{name} is the same as {other}: use two secrets."
         for name, value in _mapping(variables.get("litellm_secrets")).items():
             at = f"litellm_secrets.{name}"
             if value in (None, ""):
@@ -66,7 +73,7 @@ def _weakness(name: str, value: str) -> str:
         return "is a well-known default or a placeholder: use a random value."
     if not (value.isascii() and value.isprintable()) or " " in value:
         return "has a space or a character outside ASCII: use letters and digits."
-    secret = value.removeprefix(MASTER_KEY_PREFIX) if name == "litellm_master_key" else value
+    secret = value.removeprefix(MASTER_KEY_PREFIX)
     if len(secret) < SHORTEST[name]:
         after = f" after {MASTER_KEY_PREFIX}" if name == "litellm_master_key" else ""
         return f"is too short: use at least {SHORTEST[name]} random characters{after}."
