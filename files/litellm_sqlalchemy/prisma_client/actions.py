@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from litellm_sqlalchemy.prisma_client.aggregates import Groups
-from litellm_sqlalchemy.prisma_client.connections import Pool, Session
 from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not_found
 from litellm_sqlalchemy.prisma_client.operations import Operations
 from litellm_sqlalchemy.prisma_client.queries import Query
@@ -30,17 +29,10 @@ class Actions:
 
     async def find_unique(self, where: Any, include: Any = None) -> Any:
         """The record with a unique key, or None."""
-        model, operations = self._model, self._operations
-
-        async def operation(session: Session) -> Any:
-            if include is None and isinstance(session, Pool) and isinstance(where, dict) and len(where) == 1:
-                ((name, value),) = where.items()
-                if model.uniques.get(name) == (name,) and not isinstance(value, dict) and value is not None:
-                    row = await self._client.loader(model, name).row(value)
-                    return operations.records.make(model, (row,))[0] if row is not None else None
-            return await operations.find_unique(session, model, where, include)
-
-        return await self._run(f"findUnique{model.name}", operation)
+        return await self._run(
+            f"findUnique{self._model.name}",
+            lambda session: self._operations.find_unique(session, self._model, where, include),
+        )
 
     async def find_unique_or_raise(self, where: Any, include: Any = None) -> Any:
         """The record with a unique key. Raises RecordNotFoundError."""

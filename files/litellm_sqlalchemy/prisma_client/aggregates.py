@@ -112,7 +112,7 @@ def aggregate(model: Model, function: str, name: str) -> Any:
 def _order(model: Model, groups: Groups, part: Any) -> list[Key]:
     if not isinstance(part, dict):
         raise invalid_argument("An order must be an object")
-    keys = []
+    keys: list[Key] = []
     for name, direction in part.items():
         if name in _FUNCTIONS:
             if not isinstance(direction, dict):

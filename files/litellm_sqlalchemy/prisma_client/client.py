@@ -14,12 +14,11 @@ from litellm_sqlalchemy.prisma_client.actions import Actions
 from litellm_sqlalchemy.prisma_client.batch import Batch
 from litellm_sqlalchemy.prisma_client.connections import Session
 from litellm_sqlalchemy.prisma_client.errors import ClientNotConnectedError
-from litellm_sqlalchemy.prisma_client.loader import Loader
 from litellm_sqlalchemy.prisma_client.operations import Operations
 from litellm_sqlalchemy.prisma_client.query_engine import Operation, Query, QueryEngine
 from litellm_sqlalchemy.prisma_client.raw import parameter, plain_rows
 from litellm_sqlalchemy.prisma_client.schema_file import SchemaError, read_schema
-from litellm_sqlalchemy.prisma_client.tables import Model, Schema
+from litellm_sqlalchemy.prisma_client.tables import Schema
 from litellm_sqlalchemy.prisma_client.transactions import MAX_WAIT, TIMEOUT, TransactionManager
 from litellm_sqlalchemy.prisma_client.url import DatabaseUrlError, read_url
 
@@ -54,15 +53,14 @@ class Prisma:
         self._operations = operations_of(schema_path())
         self._datasource = datasource
         self._connect_timeout = connect_timeout
-        self._loaders: dict[tuple[str, str], Loader] = {}
         self._tx_id: str | None = None
         # LiteLLM puts a wrapper here, by this name.
         self.__engine: QueryEngine | None = None
 
     def __getattr__(self, name: str) -> Actions:
-        operations = self.__dict__.get("_operations")
+        operations: Operations | None = self.__dict__.get("_operations")
         model = operations.schema.by_attribute.get(name) if operations is not None else None
-        if model is None:
+        if model is None or operations is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return Actions(self, model, operations)
 
@@ -94,7 +92,6 @@ class Prisma:
         """Close all connections."""
         if self.__engine is not None:
             engine, self.__engine = self.__engine, None
-            self._loaders.clear()
             await engine.aclose()
 
     async def __aenter__(self) -> "Prisma":
@@ -113,13 +110,6 @@ class Prisma:
     async def run(self, text: str, operation: Operation) -> Any:
         """Run an operation, named for LiteLLM's metrics."""
         return await self._engine.query(Query.of(text, operation), tx_id=self._tx_id)
-
-    def loader(self, model: Model, name: str) -> Loader:
-        """What answers find_unique of the same moment together."""
-        loader = self._loaders.get((model.name, name))
-        if loader is None:
-            loader = self._loaders[model.name, name] = Loader(self._engine.pool, model, name)
-        return loader
 
     async def query_raw(self, query: str, *args: Any, model: Any = None) -> list[Any]:
         """The rows of a raw query as dictionaries, or as a pydantic model's objects."""

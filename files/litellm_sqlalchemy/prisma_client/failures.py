@@ -5,7 +5,6 @@ from typing import Any
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from litellm_sqlalchemy.prisma_client.errors import (
     ConnectionLostError,
@@ -26,6 +25,7 @@ CONFLICT = "Transaction failed due to a write conflict or a deadlock. Please ret
 # SQLSTATE classes and codes with which a server that is going down, coming up or full answers.
 _UNREACHABLE = frozenset({"57P01", "57P02", "57P03"})
 _FULL = "53300"
+_FULL_WORDS = ("too many clients", "too many connections", "connection slots are reserved")
 # Codes whose message the query engine passes on without "ERROR: ".
 _BARE = frozenset(
     {"22001", "23505", "23502", "23503", "3D000", "28000", "28P01", "42P01", "42P04", "42703", "40001", "40P01"}
@@ -38,24 +38,23 @@ def _location(connection: Any) -> str:
     return f"`{host}:{port}`"
 
 
+def pool_timeout(seconds: float | None, limit: int) -> PrismaError:
+    """All connections were taken for too long: P2024."""
+    return data_error(
+        DataError,
+        "P2024",
+        "Timed out fetching a new connection from the connection pool. (Current connection pool timeout:"
+        f" {seconds:g}, connection limit: {limit}; pool_timeout and connection_limit in DATABASE_URL)",
+        {"connection_limit": limit, "timeout": seconds},
+    )
+
+
 def from_connecting(error: Exception, connect: Any) -> PrismaError:
     """What went wrong while a connection was taken from the pool."""
-    if isinstance(error, PoolTimeoutError):
-        return data_error(
-            DataError,
-            "P2024",
-            "Timed out fetching a new connection from the connection pool."
-            " More info: http://pris.ly/d/connection-pool (see connection_limit and pool_timeout in DATABASE_URL)",
-        )
     cause = error.orig if isinstance(error, DBAPIError) else error
     sqlstate = getattr(cause, "sqlstate", None)
     said = str(cause).strip()
-    if (
-        sqlstate == _FULL
-        or "too many clients" in said
-        or "too many connections" in said
-        or "slots are reserved" in said
-    ):
+    if sqlstate == _FULL or any(words in said for words in _FULL_WORDS):
         return data_error(DataError, "P2037", f"Too many database connections opened: {said}", {"code": _FULL})
     if "password authentication failed" in said or "no pg_hba.conf entry" in said:
         return EngineError(f"Authentication failed against database server at {_location(connect)}: {said}")
@@ -158,13 +157,13 @@ def _unknown(error: psycopg.Error) -> PrismaError:
         return "None" if value is None else f'Some("{value}")'
 
     diagnostic = error.diag
-    message = diagnostic.message_primary or str(error)
+    message, severity = diagnostic.message_primary or str(error), diagnostic.severity or "ERROR"
     return DataError(
         {
             "user_facing_error": {
                 "message": "Error occurred during query execution:\n"
                 "ConnectorError(ConnectorError { user_facing_error: None, kind: QueryError(PostgresError {"
-                f' code: "{error.sqlstate or "N/A"}", message: "{message}", severity: "{diagnostic.severity or "ERROR"}",'
+                f' code: "{error.sqlstate or "N/A"}", message: "{message}", severity: "{severity}",'
                 f" detail: {quoted(diagnostic.message_detail)}, column: {quoted(diagnostic.column_name)},"
                 f" hint: {quoted(diagnostic.message_hint)} }}), transient: false }})"
             }

@@ -4,7 +4,7 @@ Nulls are as in SQL and in Prisma: ``not`` and ``NOT`` leave out rows where the 
 like do not escape ``%`` and ``_``, since Prisma does not either.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, any_, false, func, literal_column, not_, or_, select, true
@@ -18,7 +18,7 @@ from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Scalar, Sch
 Condition = ColumnElement[bool]
 
 # prisma-client-py's names of operators, as the query engine has them.
-ALIASES = {
+ALIASES: Mapping[str, str] = {
     "startswith": "startsWith",
     "endswith": "endsWith",
     "has_every": "hasEvery",
@@ -233,7 +233,7 @@ class Filters:
                     column.op("@>", is_comparison=True)(self.binder.bind(value, JSONB(), encode)), kind == "array"
                 )
             case "array_starts_with" | "array_ends_with":
-                index = literal_column("0" if name == "array_starts_with" else "-1")
+                index: Any = literal_column("0" if name == "array_starts_with" else "-1")
                 end = column.op("->", return_type=JSONB())(index)
                 return and_(end == self.binder.bind(value, JSONB(), encode), kind == "array")
             case "lt" | "lte" | "gt" | "gte":

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import BigInteger, and_, any_, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from litellm_sqlalchemy.prisma_client.connections import Session
+from litellm_sqlalchemy.prisma_client.connections import Pool, Session
 from litellm_sqlalchemy.prisma_client.errors import invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
+from litellm_sqlalchemy.prisma_client.loader import loader
 from litellm_sqlalchemy.prisma_client.queries import Pages, Query
 from litellm_sqlalchemy.prisma_client.records import Record, Records, put_relation
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
@@ -49,6 +50,15 @@ class Includes:
         self, session: Session, relation: Relation, records: Sequence[Record], arguments: dict[str, Any]
     ) -> None:
         other = self._schema.models[relation.other]
+        if (
+            isinstance(session, Pool)
+            and len(records) == 1
+            and relation.holds_key
+            and len(relation.columns) == 1
+            and not set(arguments) - {"include"}
+        ):
+            await self._load_one(session, relation, records[0], arguments.get("include"))
+            return
         ours = [pair[0] for pair in relation.columns]
         keys = {key for record in records if None not in (key := tuple(record.__dict__[name] for name in ours))}
         related: dict[Any, list[Record]] = defaultdict(list)
@@ -73,6 +83,16 @@ class Includes:
         for record in records:
             matches = related.get(tuple(record.__dict__[name] for name in ours), [])
             put_relation(record, relation.name, matches if relation.is_list else next(iter(matches), None))
+
+    async def _load_one(self, session: Pool, relation: Relation, record: Record, include: Any) -> None:
+        """The one record that a record refers to, together with what others ask for at this moment."""
+        other = self._schema.models[relation.other]
+        ((ours, theirs),) = relation.columns
+        value = record.__dict__[ours]
+        row = None if value is None else await loader(session, other, theirs).row(value)
+        loaded = self._records.make(other, [] if row is None else [row])
+        await self.load(session, other, loaded, include)
+        put_relation(record, relation.name, loaded[0] if loaded else None)
 
     def _statement(self, relation: Relation, query: Query, keys: list[Any]) -> tuple[Statement, list[Any]]:
         found: list[Any] = []

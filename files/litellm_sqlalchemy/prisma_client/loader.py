@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import any_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from litellm_sqlalchemy.prisma_client.connections import Row, Session
+from litellm_sqlalchemy.prisma_client.connections import Pool, Row
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement
 from litellm_sqlalchemy.prisma_client.tables import Model
 
@@ -18,10 +18,18 @@ from litellm_sqlalchemy.prisma_client.tables import Model
 MAX_KEYS = 1000
 
 
+def loader(pool: Pool, model: Model, name: str) -> "Loader":
+    """The loader of a model by one of its fields, on a pool."""
+    found = pool.loaders.get((model.name, name))
+    if found is None:
+        found = pool.loaders[model.name, name] = Loader(pool, model, name)
+    return found
+
+
 class Loader:
     """Loads rows of a model by one of its fields."""
 
-    def __init__(self, session: Session, model: Model, name: str) -> None:
+    def __init__(self, session: Pool, model: Model, name: str) -> None:
         self._session = session
         self._model = model
         self._scalar = model.scalars[name]

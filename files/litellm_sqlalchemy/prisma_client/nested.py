@@ -11,7 +11,7 @@ from litellm_sqlalchemy.prisma_client.tables import Model, Relation
 if TYPE_CHECKING:
     from litellm_sqlalchemy.prisma_client.operations import Operations
 
-_ALIASES = {
+_ALIASES: dict[str, str] = {
     "connect_or_create": "connectOrCreate",
     "create_many": "createMany",
     "update_many": "updateMany",
@@ -27,10 +27,10 @@ def parted(model: Model, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     return own, {name: value for name, value in data.items() if name in model.relations}
 
 
-def _steps(model: Model, relation: Relation, argument: Any) -> list[tuple[str, Any]]:
+def _steps(model: Model, relation: Relation, argument: dict[str, Any]) -> list[tuple[str, Any]]:
     if not isinstance(argument, dict):
         raise invalid_argument(f"Argument `data.{relation.name}` of {model.name}: an object was expected")
-    return [(_ALIASES.get(name, name), value) for name, value in argument.items()]
+    return [(_ALIASES.get(step, step), value) for step, value in argument.items()]
 
 
 class NestedWrites:
@@ -55,8 +55,8 @@ class NestedWrites:
                     case "connect":
                         target = await self._connected(session, other, value)
                     case "connectOrCreate":
-                        target = await self._operations.find_unique(session, other, value["where"], None)
-                        target = target or await self._operations.create(session, other, value["create"], None)
+                        found = await self._operations.find_unique(session, other, value["where"], None)
+                        target = found or await self._operations.create(session, other, value["create"], None)
                     case "disconnect" | "update" | "upsert" | "delete":
                         continue
                     case _:

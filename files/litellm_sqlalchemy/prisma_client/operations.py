@@ -5,12 +5,13 @@ from typing import Any
 
 from litellm_sqlalchemy.prisma_client import values
 from litellm_sqlalchemy.prisma_client.aggregates import Aggregates, Groups
-from litellm_sqlalchemy.prisma_client.connections import Session
+from litellm_sqlalchemy.prisma_client.connections import Pool, Session
 from litellm_sqlalchemy.prisma_client.errors import (
     UniqueViolationError,
     record_not_found,
 )
 from litellm_sqlalchemy.prisma_client.includes import Includes
+from litellm_sqlalchemy.prisma_client.loader import loader
 from litellm_sqlalchemy.prisma_client.nested import NestedWrites, parted
 from litellm_sqlalchemy.prisma_client.queries import Queries, Query
 from litellm_sqlalchemy.prisma_client.records import Record, Records
@@ -31,13 +32,21 @@ class Operations:
         self.nested = NestedWrites(self)
 
     async def find_unique(self, session: Session, model: Model, where: Any, include: Any) -> Record | None:
+        """The record with a unique key."""
         self.includes.check(model, include)
-        statement, found = self.queries.find_unique(model, where)
-        records = self.records.make(model, await session.rows(statement, found, model))
+        name = _plain_key(model, where) if isinstance(session, Pool) else None
+        if name is not None and isinstance(session, Pool):
+            row = await loader(session, model, name).row(where[name])
+            rows = [] if row is None else [row]
+        else:
+            statement, found = self.queries.find_unique(model, where)
+            rows = await session.rows(statement, found, model)
+        records = self.records.make(model, rows)
         await self.includes.load(session, model, records, include)
         return records[0] if records else None
 
     async def find_many(self, session: Session, model: Model, query: Query, include: Any) -> list[Any]:
+        """The records that match."""
         self.includes.check(model, include)
         statement, found = self.queries.find_many(model, query)
         rows = await session.rows(statement, found, model)
@@ -52,15 +61,18 @@ class Operations:
         return next(iter(await self.find_many(session, model, Query(where, take=1), None)), None)
 
     async def count(self, session: Session, model: Model, query: Query, fields: tuple[str, ...]) -> dict[str, int]:
+        """How many records match, and in how many of them the fields are not null."""
         statement, found = self.queries.count(model, query, fields)
         (row,) = await session.rows(statement, found, model)
         return dict(zip(fields, row, strict=True))
 
     async def group_by(self, session: Session, model: Model, groups: Groups) -> list[dict[str, Any]]:
+        """Groups of records."""
         statement, found = self.aggregates.group_by(model, groups)
         return self.aggregates.results(model, groups, await session.rows(statement, found, model))
 
     async def create(self, session: Session, model: Model, data: Any, include: Any) -> Record:
+        """Create a record, with what is nested in its data."""
         self.includes.check(model, include)
         own, relations = parted(model, data)
         if not relations:
@@ -71,9 +83,10 @@ class Operations:
                 (record,) = await self._written(inner, model, self.writes.create(model, {**own, **keys}))
                 await self.nested.after(inner, model, record, _made(model, relations))
         await self.includes.load(session, model, [record], include)
-        return record
+        return record  # type: ignore[no-any-return]
 
     async def create_many(self, session: Session, model: Model, data: Any, *, skip_duplicates: bool) -> int:
+        """Create records; returns how many."""
         moment = values.now()
         groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for item in data if isinstance(data, list | tuple) else [data]:
@@ -93,6 +106,7 @@ class Operations:
         return created
 
     async def update(self, session: Session, model: Model, where: Any, data: Any, include: Any) -> Record | None:
+        """Update the record with a unique key; None where there is none."""
         self.includes.check(model, include)
         own, relations = parted(model, data)
         if not own and not relations:
@@ -140,12 +154,14 @@ class Operations:
         return record
 
     async def update_many(self, session: Session, model: Model, where: Any, data: Any) -> int:
+        """Update all records that match; returns how many."""
         if not data:
             return (await self.count(session, model, Query(where), ("_all",)))["_all"]
         statement, found = self.writes.update(model, where, data, unique=False)
         return await session.count(statement, found, model)
 
     async def delete(self, session: Session, model: Model, where: Any, include: Any) -> Record | None:
+        """Delete the record with a unique key; None where there is none."""
         self.includes.check(model, include)
         if include:
             async with session.transaction() as inner:
@@ -157,12 +173,14 @@ class Operations:
         return records[0] if records else None
 
     async def delete_many(self, session: Session, model: Model, where: Any) -> int:
+        """Delete all records that match; returns how many."""
         statement, found = self.writes.delete(model, where, unique=False)
         return await session.count(statement, found, model)
 
     async def upsert(
         self, session: Session, model: Model, where: Any, create: Any, change: Any, include: Any
     ) -> Record:
+        """Update the record with a unique key, or create it."""
         self.includes.check(model, include)
         new, new_relations = parted(model, create)
         changed, changed_relations = parted(model, change)
@@ -170,7 +188,7 @@ class Operations:
         if key_fields is not None:
             (record,) = await self._written(session, model, self.writes.upsert(model, key_fields, new, changed))
             await self.includes.load(session, model, [record], include)
-            return record
+            return record  # type: ignore[no-any-return]
         try:
             return await self._upserted(session, model, where, create, change, include)
         except UniqueViolationError:
@@ -189,6 +207,14 @@ class Operations:
 
     async def _written(self, session: Session, model: Model, statement: tuple[Any, list[Any]]) -> list[Any]:
         return self.records.make(model, await session.rows(*statement, model))
+
+
+def _plain_key(model: Model, where: Any) -> str | None:
+    """The unique field that a ``where`` names, if it names nothing else."""
+    if not isinstance(where, dict) or len(where) != 1:
+        return None
+    ((name, value),) = where.items()
+    return name if model.uniques.get(name) == (name,) and value is not None and not isinstance(value, dict) else None
 
 
 def _made(model: Model, relations: dict[str, Any]) -> dict[str, Any]:

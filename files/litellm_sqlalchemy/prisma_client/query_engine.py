@@ -7,13 +7,10 @@ every operation goes through ``query``, with a text that names it as Prisma's qu
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from litellm_sqlalchemy.prisma_client import connections, failures
+from litellm_sqlalchemy.prisma_client import connections
 from litellm_sqlalchemy.prisma_client.connections import Pool, Session
 from litellm_sqlalchemy.prisma_client.errors import TransactionError, TransactionExpiredError
 from litellm_sqlalchemy.prisma_client.url import DatabaseUrl
@@ -63,9 +60,9 @@ class _Transaction:
         self.timer.cancel()
         try:
             if keep:
-                await connections.commit(self.session.connection)
-            elif not self.session.connection.closed:
-                await connections.rollback(self.session.connection)
+                await connections.commit(self.session.held)
+            elif not self.session.held.closed:
+                await connections.rollback(self.session.held)
         finally:
             await self.held.__aexit__(None, None, None)
 
@@ -100,7 +97,7 @@ class QueryEngine:
         async with self.pool.connection():
             pass
 
-    async def aclose(self, *, timeout: timedelta | None = None) -> None:
+    async def aclose(self) -> None:
         """Close all connections."""
         for transaction in list(self._transactions.values()):
             await self._finish(transaction, keep=False)
@@ -178,6 +175,3 @@ class TransactionOptions(str):
         options = cls(f"transaction of at most {timeout} s")
         options.timeout, options.max_wait, options.isolation = timeout, max_wait, isolation
         return options
-
-
-__all__ = ["AsyncConnection", "Query", "QueryEngine", "TransactionOptions", "failures"]

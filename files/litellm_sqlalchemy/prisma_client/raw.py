@@ -3,7 +3,6 @@
 Times come back as ISO 8601 text, NUMERIC as float, JSON as Python objects, bytes as base64, arrays as lists.
 """
 
-import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
@@ -14,6 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int4, Int8
+from pydantic_core import from_json
 
 from litellm_sqlalchemy.prisma_client.values import Base64, Json, json_text, utc
 
@@ -68,10 +68,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# Types whose values are what they are; JSON is left alone as well, whatever it holds.
-_UNCHANGED = frozenset(
-    {"bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "name", "json", "jsonb"}
-)
+# Types whose values are what they are.
+_UNCHANGED = frozenset({"bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "name"})
+
+
+_JSON = frozenset({"json", "jsonb", "json[]", "jsonb[]"})
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_parsed(item) for item in value]
+    return None if value is None else from_json(value)
 
 
 def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -80,7 +87,10 @@ def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]
     converted: list[tuple[str, Callable[[Any], Any]]] = []
     for column in cursor.description or ():
         names.append(column.name)
-        if column.type_display.split("(")[0] not in _UNCHANGED:
+        type_ = column.type_display.split("(")[0]
+        if type_ in _JSON:
+            converted.append((column.name, _parsed))
+        elif type_ not in _UNCHANGED:
             converted.append((column.name, _plain))
     plain = []
     for row in rows:
@@ -89,11 +99,3 @@ def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]
             record[name] = convert(record[name])
         plain.append(record)
     return plain
-
-
-_PLACEHOLDER = re.compile(r"\$(\d+)")
-
-
-def parameters_of(sql: str, given: Sequence[Any]) -> list[Any]:
-    """The parameters of a statement; those that it does not use would be refused by PostgreSQL."""
-    return [parameter(value) for value in given]

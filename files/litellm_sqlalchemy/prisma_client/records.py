@@ -5,7 +5,7 @@ What PostgreSQL hands out needs no validation, so records are built without it.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -49,12 +49,12 @@ def _record_class(model: Model) -> type[Record]:
     fields: dict[str, Any] = {}
     for scalar in model.scalars.values():
         if scalar.is_optional:
-            fields[scalar.name] = (Optional[scalar.python_type], None)
+            fields[scalar.name] = (scalar.python_type | None, None)
         else:
             fields[scalar.name] = (scalar.python_type, ...)
     for relation in model.relations.values():
         # The class of the other model may not be there yet; and what is put here was made by this module.
-        fields[relation.name] = (Optional[list[Any] if relation.is_list else Any], None)
+        fields[relation.name] = (list[Any] | None if relation.is_list else Any, None)
     record: type[Record] = create_model(model.name, __base__=Record, __module__="prisma.models", **fields)
     record.__prisma_model__ = model.name  # type: ignore[attr-defined]
     return record

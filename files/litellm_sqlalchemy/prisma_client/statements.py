@@ -5,8 +5,9 @@ into their values and their shape: the same arguments with a placeholder, a ``Sl
 built once for a shape, and runs with the values of each call.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sqlalchemy import ClauseElement, bindparam
 from sqlalchemy.dialects.postgresql import psycopg
@@ -24,7 +25,8 @@ NOW = -1
 CONSTANT = -2
 
 
-class Slot(NamedTuple):
+@dataclass(frozen=True)
+class Slot:
     """The place of a value in the values of a call."""
 
     index: int
@@ -121,7 +123,7 @@ class Statement:
         self.sources = sources
         self.result = result
 
-    def parameters(self, found: list[Any]) -> list[Any]:
+    def parameters(self, found: Sequence[Any]) -> list[Any]:
         """The parameters for the values of a call. Raises DataError for a value of the wrong type."""
         moment = None
         parameters = []
@@ -153,4 +155,4 @@ class StatementCache:
             if len(self._statements) >= MAX_STATEMENTS:
                 del self._statements[next(iter(self._statements))]
             self._statements[key] = found
-        return found  # type: ignore[no-any-return]
+        return found

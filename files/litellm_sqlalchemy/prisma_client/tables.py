@@ -115,7 +115,7 @@ class Schema:
         path = f"{model}.{field_.name}"
         item_type = values.sql_type(field_.type, members)
         encode_item = values.encoder(field_.type, members, path)
-        python_type = str if members else values.PYTHON_TYPES[field_.type]
+        python_type: Any = str if members else values.PYTHON_TYPES[field_.type]
         return Scalar(
             name=field_.name,
             column=field_.column,
@@ -129,7 +129,7 @@ class Schema:
             encode=values.list_encoder(encode_item, path) if field_.is_list else encode_item,
             encode_item=encode_item,
             decode=values.decoder(field_.type, field_.is_list),
-            python_type=list[python_type] if field_.is_list else python_type,
+            python_type=list.__class_getitem__(python_type) if field_.is_list else python_type,
         )
 
 

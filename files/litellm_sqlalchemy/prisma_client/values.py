@@ -234,7 +234,7 @@ _ENCODERS: dict[str, Callable[..., Any]] = {
     "Json": _json,
     "Bytes": _bytes,
 }
-_DECODERS: dict[str, Decoder] = {"DateTime": _decode_time, "Bytes": Base64.encode}
+_DECODERS: dict[str, Decoder] = {"DateTime": _decode_time, "Bytes": Base64.encode, "Json": pydantic_core.from_json}
 PYTHON_TYPES: dict[str, Any] = {
     "String": str,
     "Boolean": bool,
@@ -279,5 +279,5 @@ def decoder(type_: str, is_list: bool) -> Decoder | None:
     if not is_list:
         return decode
     if decode is None:
-        return lambda value: [] if value is None else value
+        return lambda value: [] if value is None else list(value)
     return lambda value: [] if value is None else [decode(item) for item in value]

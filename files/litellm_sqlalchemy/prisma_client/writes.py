@@ -13,7 +13,7 @@ from litellm_sqlalchemy.prisma_client.cuid import cuid
 from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.schema_file import Function
-from litellm_sqlalchemy.prisma_client.statements import Binder, Statement, StatementCache, shape, slotted
+from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
 from litellm_sqlalchemy.prisma_client.tables import Model, Scalar, Schema
 
 _ARITHMETIC = {"increment": "+", "decrement": "-", "multiply": "*", "divide": "/"}
@@ -98,17 +98,12 @@ class Writes:
             return self._create_many(model, names, skip_duplicates=skip_duplicates)
 
         columns = [
-            [
-                _array_text(model.scalars[name], record[name]) if model.scalars[name].is_list else record[name]
-                for record in records
-            ]
+            [_array_text(record[name]) if model.scalars[name].is_list else record[name] for record in records]
             for name in names
         ]
         return self._cache.get(key, make), columns
 
     def _create_many(self, model: Model, names: Sequence[str], *, skip_duplicates: bool) -> Statement:
-        from litellm_sqlalchemy.prisma_client.statements import Slot
-
         binder = Binder()
         scalars = [model.scalars[name] for name in names]
         arrays = []
@@ -131,7 +126,7 @@ class Writes:
             raise invalid_argument(f"The data of {model.name} must be objects")
         if unknown := set(data) - set(model.scalars):
             raise unknown_field(model, f"data.{min(unknown)}")
-        record = {}
+        record: dict[str, Any] = {}
         for name, scalar in model.scalars.items():
             if name in data:
                 given = data[name]
@@ -191,7 +186,7 @@ class Writes:
             if not scalar.is_optional or scalar.type == "Json":
                 # A Json is set to null by Json(None), which is JSON's null; Prisma refuses what could mean either.
                 raise missing_value(f"data.{scalar.name}")
-            return None if False else _null(scalar)
+            return _null(scalar)
         if isinstance(given, dict):
             raise invalid_argument(f"Argument `data.{scalar.name}`: an object where {scalar.type} was expected")
         return binder.bind(given, scalar.sql_type, scalar.encode)
@@ -245,7 +240,7 @@ def _pushed(scalar: Scalar) -> values.Encoder:
     return encode
 
 
-def _array_text(scalar: Scalar, items: Any) -> str | None:
+def _array_text(items: Any) -> str | None:
     """PostgreSQL's text of an array: a column of arrays of different lengths can be handed over in no other way."""
     if items is None:
         return None
