@@ -81,6 +81,14 @@ def apply(lab: Lab, declared: Declared) -> Apply:
     return apply
 
 
+def test_keys_of_the_inventory_are_there(admin: Management) -> None:
+    """What inventory/lab declares, and site.yml has applied."""
+    (key,) = admin.get("/key/list", key_alias="lab-key", return_full_object=True)["keys"]
+    (team,) = [t for t in admin.get("/v2/team/list", team_alias="lab-team")["teams"] if t["team_alias"] == "lab-team"]
+    assert (key["team_id"], key["budget_id"]) == (team["team_id"], "lab-budget")
+    assert team["models"] == ["lab-chat", "lab-embedding"]
+
+
 def test_everything_is_made_once_and_as_declared(
     admin: Management, callers: Callers, apply: Apply, declared: Declared
 ) -> None:
@@ -187,6 +195,13 @@ def test_team_with_an_unlisted_key_stays(admin: Management, callers: Callers, ap
     with pytest.raises(access.AccessError, match=f"give {alias} the state absent in litellm_keys"):
         apply(state="absent")
     assert callers.admitted(unlisted)
+
+
+def test_model_that_is_not_there_is_refused(admin: Management, apply: Apply, declared: Declared) -> None:
+    declared.key["models"] = ["lab-chat", "lab-chatt"]
+    with pytest.raises(access.AccessError, match="no model lab-chatt"):
+        apply()
+    assert admin.post("/budget/info", budgets=[declared.budget["budget_id"]]) == []
 
 
 def test_role_shows_no_value_in_its_output_nor_in_a_process_list(

@@ -316,6 +316,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     # Keys as code
     "a budget without a name": ({"litellm_budgets": [{"max_budget": 1}]}, "litellm_budgets[0] has no budget_id", MAIN),
+    "keys without their database": (
+        {**keys({"key_alias": "ci"}), "litellm_virtual_keys": False},
+        "litellm_keys needs LiteLLM's database: set litellm_virtual_keys to true, or remove it.",
+        MAIN,
+    ),
     "a field that is not known": (
         {"litellm_teams": [{"team_alias": "a", "max_buget": 1}]},
         "litellm_teams[0].max_buget is not known: did you mean max_budget?",
@@ -380,7 +385,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         MAIN,
     ),
     "a model that is not there": (
-        {"litellm_teams": [{"team_alias": "a", "models": ["chat", "chatt"]}]},
+        {"litellm_teams": [{"team_alias": "a", "models": ["chat", "chatt"]}], "litellm_store_model_in_db": False},
         "litellm_teams[0].models names chatt, which is not in litellm_models.",
         MAIN,
     ),
@@ -569,14 +574,15 @@ def test_keys_teams_and_budgets_are_accepted(report: Report) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"litellm_general_settings": {"store_model_in_db": True}},
+        {"litellm_store_model_in_db": True},
         {"litellm_models": [CHAT, {"model_name": "openai/*", "litellm_params": {"model": "openai/*"}}]},
         {"litellm_models": [CHAT, {**CHAT, "model_name": "c", "model_info": {"access_groups": ["any-model"]}}]},
         {"litellm_router_settings": {"model_group_alias": {"any-model": "chat"}}},
     ],
 )
 def test_models_that_may_exist_are_accepted_for_keys(report: Report, changes: dict[str, Any]) -> None:
-    assert report({**changes, **keys({"key_alias": "ci", "models": ["any-model"]})}) == []
+    declared = {"litellm_store_model_in_db": False, **keys({"key_alias": "ci", "models": ["any-model"]})}
+    assert report({**declared, **changes}) == []
 
 
 def test_value_that_needs_facts_waits_for_them(report: Report) -> None:

@@ -44,18 +44,22 @@ class Double:
         self.budgets: dict[str, dict[str, Any]] = {}
         self.teams: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, Any]] = {}
+        self.models = ["chat"]
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.ignored: set[str] = set()  # fields that it takes and does not store
 
     @property
     def writes(self) -> list[str]:
-        reads = ("/budget/info", "/v2/team/list", "/key/list")
+        reads = ("/budget/info", "/v2/team/list", "/key/list", "/v1/models")
         return [path for path, _ in self.calls if path not in reads]
 
     def answer(self, path: str, given: dict[str, Any]) -> Any:
         self.calls.append((path, given))
         given = {name: value for name, value in given.items() if name not in self.ignored}
         return getattr(self, path.strip("/").replace("/", "_"))(given)
+
+    def v1_models(self, given: dict[str, Any]) -> Any:
+        return {"data": [{"id": name} for name in self.models]}
 
     def budget_info(self, given: dict[str, Any]) -> Any:
         return [self.budgets[name] for name in given["budgets"] if name in self.budgets]
@@ -319,6 +323,15 @@ def test_two_teams_of_one_name_are_refused(double: Double, apply: Apply) -> None
         double.team_new({"team_alias": "research"})
     with pytest.raises(litellm_access.AccessError, match="has 2 teams named research: rename all but one"):
         apply(teams=[TEAM])
+
+
+def test_model_that_the_gateway_does_not_have_is_refused(double: Double, apply: Apply) -> None:
+    declared: dict[str, Any] = {**ALL, "teams": [{**TEAM, "models": ["chat", "chatt", "all-proxy-models"]}]}
+    with pytest.raises(litellm_access.AccessError, match="no model chatt, which litellm_teams or litellm_keys names"):
+        apply(**declared)
+    assert double.writes == []
+    double.models.append("openai/*")
+    assert len(apply(**declared)) == 3
 
 
 def test_what_is_taken_and_not_stored_is_reported(double: Double, apply: Apply) -> None:

@@ -38,6 +38,7 @@ changes: {type: list, returned: always, description: What was done, a sentence e
 """
 
 IDENTITY = {"budget": "budget_id", "team": "team_alias", "key": "key_alias"}
+SPECIAL_MODELS = {"all-proxy-models", "all-team-models", "no-default-models"}
 PAGE = 100  # the most that LiteLLM lists at once
 EXPIRY_TOLERANCE = timedelta(minutes=1)  # LiteLLM takes an expiry as seconds from now
 PLANNED = "(to be created)"  # stands for the id of a team that check mode does not create
@@ -116,6 +117,7 @@ class Access:
         present, absent = (
             {kind: _in_state(declared[kind], state) for kind in IDENTITY} for state in ("present", "absent")
         )
+        self._refuse_unknown_models([*present["team"], *present["key"]])
         for kind in ("budget", "team", "key"):
             for entry in present[kind]:
                 self._ensure(kind, entry)
@@ -204,6 +206,18 @@ class Access:
         self.before[f"{kind} {name}"], self.after[f"{kind} {name}"] = {IDENTITY[kind]: name}, None
         if not self._check and self._gateway is not None:
             self._gateway.post(*call(found))
+
+    def _refuse_unknown_models(self, entries: list[dict[str, Any]]) -> None:
+        """Refuse names that lead nowhere, which LiteLLM accepts; where there are wildcards, any may lead somewhere."""
+        named = {model for entry in entries for model in entry.get("models") or []} - SPECIAL_MODELS
+        if not named or self._gateway is None:
+            return
+        listed = self._gateway.get("/v1/models", include_model_access_groups="true")["data"]
+        known = {model["id"] for model in listed}
+        if (unknown := named - known) and not any("*" in model for model in known):
+            raise AccessError(
+                f"The gateway has no model {', '.join(sorted(unknown))}, which litellm_teams or litellm_keys names."
+            )
 
     def _refuse_team_with_keys(self, entry: Mapping[str, Any], leaving: set[str]) -> None:
         """Refuse to remove a team with keys, which LiteLLM would delete with it."""

@@ -47,7 +47,7 @@ SHORTEST_VALUE = 16  # LiteLLM's MINIMUM_CUSTOM_KEY_LENGTH
 
 def access_mistakes(hosts: Hosts, environment: Mapping[str, str]) -> list[Mistake]:
     """Return the mistakes in the budgets, teams and keys that are declared for the gateways."""
-    checks = (_entries, _duplicates, _references, _models)
+    checks = (_switched_off, _entries, _duplicates, _references, _models)
     return [
         (host, at, says)
         for host, variables in hosts.items()
@@ -55,6 +55,12 @@ def access_mistakes(hosts: Hosts, environment: Mapping[str, str]) -> list[Mistak
         for found in (*(check(variables) for check in checks), _values(variables, environment))
         for at, says in found
     ]
+
+
+def _switched_off(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for variable in IDENTITY:
+        if variables.get(variable) and variables.get("litellm_virtual_keys") is False:
+            yield variable, f"{variable} needs LiteLLM's database: set litellm_virtual_keys to true, or remove it."
 
 
 def _entries(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -130,15 +136,17 @@ def _references(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _models(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield models that the gateway does not have; with wildcards or models in the database, any may exist."""
+    """Yield models that the gateway does not have.
+
+    With wildcards any may exist; those in the database only the gateway knows, and the role asks it.
+    """
     models = [model for _, model in _listed(variables, "litellm_models")]
     names = {str(model.get("model_name")) for model in models} | set(SPECIAL_MODELS)
     names |= set(_mapping(_mapping(variables.get("litellm_router_settings")).get("model_group_alias")))
     for model in models:
         groups = _mapping(model.get("model_info")).get("access_groups")
         names |= set(map(str, groups)) if isinstance(groups, list) else set()
-    stored = _mapping(variables.get("litellm_general_settings")).get("store_model_in_db")
-    if stored or any("*" in name for name in names):
+    if variables.get("litellm_store_model_in_db") or any("*" in name for name in names):
         return
     for variable in ("litellm_teams", "litellm_keys"):
         for at, entry in _listed(variables, variable):
