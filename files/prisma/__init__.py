@@ -4,7 +4,9 @@ It answers as prisma-client-py 0.15 does, through SQLAlchemy (litellm_sqlalchemy
 gateway's path alone, and does not load beside the real one: which of the two answered would be a matter of chance.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 try:
     distribution("prisma")
@@ -16,11 +18,9 @@ else:
         " Uninstall one of them: pip uninstall prisma"
     )
 
-from litellm_sqlalchemy.prisma_client.client import Prisma
-from litellm_sqlalchemy.prisma_client.values import Base64, Json
-from prisma import actions, client, engine, errors, fields, models, types
-
-Client = Prisma
+# Loaded when they are asked for: LiteLLM starts `python -m prisma`, which needs none of them.
+_PLACES = {"Prisma": "client", "Client": "client", "Json": "fields", "Base64": "fields"}
+_MODULES = ("actions", "client", "engine", "errors", "fields", "models", "types")
 
 __all__ = [
     "Base64",
@@ -35,3 +35,11 @@ __all__ = [
     "models",
     "types",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"prisma.{_PLACES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"prisma.{name}")
+    raise AttributeError(f"module 'prisma' has no attribute {name!r}")

@@ -5,8 +5,9 @@ LITELLM_TEST_DATABASE_URL names a database of a role that may create databases a
 is no default: without the lab, whoever has its address would be asked.
 """
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from db_init import main as db_init
+from integration.prisma_support import Run as RunClient
+from integration.prisma_support import prisma_url
 from integration.support import DAYS_AHEAD, Database, Run, Server, Writer, settings_environment
+from litellm_sqlalchemy import litellm_schema
 from litellm_sqlalchemy.cli import main as litellm_db
 from litellm_sqlalchemy.schema import upgrade
 from litellm_sqlalchemy.settings import get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
+from prisma import Prisma
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
@@ -125,3 +130,43 @@ def shippers_spool(spool: Spool) -> Iterator[Spool]:
 @pytest.fixture
 def shipper(shippers_spool: Spool, database: Database) -> Shipper:
     return Shipper(shippers_spool, database.engine, batch_size=50, accounting_grace=30.0)
+
+
+@pytest.fixture(scope="session")
+def litellm_template(server: Server) -> Database:
+    """A database with LiteLLM's own tables, to be copied."""
+    database = server.create()
+    litellm_schema.upgrade(database.engine)
+    return database
+
+
+@pytest.fixture(scope="session")
+def litellm_shared(server: Server, litellm_template: Database) -> Database:
+    """A database for the tests of the client, which only write rows."""
+    return server.create(litellm_template)
+
+
+@pytest.fixture
+def litellm_database(litellm_shared: Database) -> Iterator[Database]:
+    """A database with LiteLLM's own tables and no rows."""
+    yield litellm_shared
+    tables = litellm_shared.query(
+        "SELECT format('%I', relname) FROM pg_stat_user_tables WHERE n_tup_ins > 0 AND relname LIKE 'LiteLLM%'"
+    )
+    if tables:
+        litellm_shared.query(f"TRUNCATE {', '.join(name for (name,) in tables)} CASCADE")
+
+
+@pytest.fixture
+def run_client(litellm_database: Database) -> RunClient:
+    """Runs a coroutine function with a connected client."""
+
+    def running(work: Callable[[Prisma], Awaitable[Any]], **parameters: Any) -> Any:
+        async def connected() -> Any:
+            url = prisma_url(litellm_database.address, **parameters)
+            async with Prisma(datasource={"url": url}) as client:
+                return await work(client)
+
+        return asyncio.run(connected())
+
+    return running

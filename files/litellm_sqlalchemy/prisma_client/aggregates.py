@@ -10,6 +10,7 @@ from litellm_sqlalchemy.prisma_client.errors import invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Condition, Filters, as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.ordering import Key
 from litellm_sqlalchemy.prisma_client.queries import magnitude, not_negative
+from litellm_sqlalchemy.prisma_client.raw import time_text
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
 from litellm_sqlalchemy.prisma_client.tables import Model, Scalar, Schema
 
@@ -63,6 +64,8 @@ class Aggregates:
         filters = Filters(self._schema, binder)
         where, taken = slotted(groups.where)
         having, _ = slotted(groups.having, taken)
+        if not groups.by:
+            raise invalid_argument("Expected a minimum of 1 field to be present, got 0")
         for name in groups.by:
             if name not in model.scalars:
                 raise unknown_field(model, f"by.{name}")
@@ -103,10 +106,16 @@ def aggregate(model: Model, function: str, name: str) -> Any:
     if function == "_count" and name == "_all":
         return func.count()
     scalar = model.scalars.get(name)
-    if scalar is None or (function in ("_sum", "_avg") and (scalar.type not in _NUMBERS or scalar.is_list)):
+    if scalar is None or not _has(scalar, function):
         raise unknown_field(model, f"{function}.{name}")
     column = model.column(name)
     return _FUNCTIONS[function](column)
+
+
+def _has(scalar: Scalar, function: str) -> bool:
+    if function == "_count":
+        return True
+    return not scalar.is_list and scalar.type != "Json" and (function in ("_min", "_max") or scalar.type in _NUMBERS)
 
 
 def _order(model: Model, groups: Groups, part: Any) -> list[Key]:
@@ -164,7 +173,7 @@ def _having_of(filters: Filters, model: Model, name: str, value: Any) -> list[Co
 def _plain(scalar: Scalar, value: Any) -> Any:
     """A value as the query engine's JSON has it."""
     if value is not None and scalar.type == "DateTime" and not scalar.is_list:
-        return value.isoformat(timespec="milliseconds") + "Z"
+        return time_text(value)
     if value is not None and scalar.type == "BigInt":
         return str(value)
     return value

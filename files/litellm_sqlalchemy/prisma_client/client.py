@@ -1,7 +1,9 @@
 """``Prisma``: the client that LiteLLM makes, with prisma-client-py's methods."""
 
+import asyncio
 import importlib.util
 import json
+import logging
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,6 +16,7 @@ from litellm_sqlalchemy.prisma_client.actions import Actions
 from litellm_sqlalchemy.prisma_client.batch import Batch
 from litellm_sqlalchemy.prisma_client.connections import Session
 from litellm_sqlalchemy.prisma_client.errors import ClientNotConnectedError
+from litellm_sqlalchemy.prisma_client.failures import DatabaseUnreachableError
 from litellm_sqlalchemy.prisma_client.operations import Operations
 from litellm_sqlalchemy.prisma_client.query_engine import Operation, Query, QueryEngine
 from litellm_sqlalchemy.prisma_client.raw import parameter, plain_rows
@@ -21,6 +24,10 @@ from litellm_sqlalchemy.prisma_client.schema_file import SchemaError, read_schem
 from litellm_sqlalchemy.prisma_client.tables import Schema
 from litellm_sqlalchemy.prisma_client.transactions import MAX_WAIT, TIMEOUT, TransactionManager
 from litellm_sqlalchemy.prisma_client.url import DatabaseUrlError, read_url
+
+_log = logging.getLogger(__name__)
+# asyncio itself does not keep tasks alive.
+_CLOSING: set[asyncio.Task[None]] = set()
 
 
 def schema_path() -> Path:
@@ -64,6 +71,18 @@ class Prisma:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return Actions(self, model, operations)
 
+    def __del__(self) -> None:
+        """LiteLLM replaces a client without closing it. Nothing is under way any more: that would hold the client."""
+        engine = self.__dict__.get("_Prisma__engine")
+        if engine is not None and self._tx_id is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return  # the connections go with the process
+            closing = loop.create_task(engine.aclose())
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
+
     @property
     def _engine(self) -> QueryEngine:
         if self.__engine is None:
@@ -79,14 +98,23 @@ class Prisma:
         return self._tx_id is not None
 
     async def connect(self, timeout: int | float | timedelta | None = None) -> None:  # noqa: ARG002
-        """Open the pool and make sure that the database answers. Raises DatabaseUnreachableError."""
+        """Open the pool.
+
+        A primary that is not there is no error: LiteLLM would go on without a database until it is restarted, while
+        the pool connects by itself when the database is back. A replica that is not there is one, since LiteLLM then
+        reads from the primary: DatabaseUnreachableError. So is what will not mend itself: EngineError.
+        """
         if self.__engine is None:
             url = (self._datasource or {}).get("url") or os.environ.get("DATABASE_URL")
             if not url:
                 raise DatabaseUrlError("DATABASE_URL is not set")
             self.__engine = QueryEngine(read_url(url))
-        # The pool stays where this fails: it connects by itself when the database is back.
-        await self.__engine.connect()
+        try:
+            await self.__engine.connect()
+        except DatabaseUnreachableError as error:
+            if self._datasource is not None:
+                raise
+            _log.warning("%s", error)
 
     async def disconnect(self, timeout: float | timedelta | None = None) -> None:  # noqa: ARG002
         """Close all connections."""

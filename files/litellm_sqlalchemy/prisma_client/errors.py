@@ -6,8 +6,6 @@ their class, ``code``, ``meta`` and message.
 
 from typing import Any
 
-import httpx
-
 
 class PrismaError(Exception):
     """Base of all."""
@@ -110,19 +108,6 @@ class EngineConnectionError(EngineError):
     code: str | None = "P1001"
 
 
-class DatabaseUnreachableError(EngineConnectionError, httpx.ConnectError):
-    """No connection could be made, so nothing was sent: LiteLLM may try again even what must not be done twice.
-
-    LiteLLM knows an outage by httpx's errors, since Prisma's engine is an HTTP server.
-    """
-
-
-class ConnectionLostError(EngineConnectionError, httpx.ReadError):
-    """The connection broke in the middle of a statement, which may have been carried out."""
-
-    code = "P1017"
-
-
 def data_error(kind: type[DataError], code: str | None, message: str, meta: dict[str, Any] | None = None) -> DataError:
     """An error as the query engine would word it."""
     return kind({"user_facing_error": {"error_code": code, "message": message, "meta": meta or {}}})
@@ -133,9 +118,14 @@ def invalid_argument(message: str) -> DataError:
     return data_error(FieldNotFoundError, "P2009", message)
 
 
-def missing_value(path: str) -> DataError:
-    """P2012: a required value is missing."""
-    return data_error(MissingRequiredValueError, "P2012", f"A value is required but not set: {path}", {"path": path})
+def invalid_data(error: DataError) -> DataError:
+    """P2009 as a plain DataError: LiteLLM then looks for the one row of many that cannot be stored."""
+    return error if type(error) is not FieldNotFoundError else data_error(DataError, "P2009", str(error))
+
+
+def missing_value(path: str, code: str = "P2009") -> DataError:
+    """A required value is missing: P2012 where the schema allows for one type alone, P2009 elsewhere."""
+    return data_error(MissingRequiredValueError, code, f"`{path}`: A value is required but not set", {"path": path})
 
 
 def record_not_found(cause: str) -> DataError:

@@ -3,13 +3,13 @@
 import re
 from typing import Any
 
+import httpx
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from litellm_sqlalchemy.prisma_client.errors import (
-    ConnectionLostError,
-    DatabaseUnreachableError,
     DataError,
+    EngineConnectionError,
     EngineError,
     ForeignKeyViolationError,
     MissingRequiredValueError,
@@ -31,6 +31,19 @@ _BARE = frozenset(
     {"22001", "23505", "23502", "23503", "3D000", "28000", "28P01", "42P01", "42P04", "42703", "40001", "40P01"}
 )
 _KEY = re.compile(r"Key \((.*?)\)=")
+
+
+class DatabaseUnreachableError(EngineConnectionError, httpx.ConnectError):
+    """No connection could be made, so nothing was sent: LiteLLM may try again even what must not be done twice.
+
+    LiteLLM knows an outage by httpx's errors, since Prisma's engine is an HTTP server.
+    """
+
+
+class ConnectionLostError(EngineConnectionError, httpx.ReadError):
+    """The connection broke in the middle of a statement, which may have been carried out."""
+
+    code = "P1017"
 
 
 def _location(connection: Any) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client import values
 from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
-from litellm_sqlalchemy.prisma_client.statements import Binder, Slot
+from litellm_sqlalchemy.prisma_client.statements import Binder
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Scalar, Schema
 
 Condition = ColumnElement[bool]
@@ -67,7 +67,7 @@ class Filters:
                 raise unknown_field(model, f"where.{name}.{min(unknown)}")
             for part in fields:
                 if parts.get(part) is None:
-                    raise missing_value(f"where.{name}.{part}" if part != name else f"where.{name}")
+                    raise missing_value(f"where.{name}.{part}" if part != name else f"where.{name}", "P2012")
                 conditions.append(self._equals(model.scalars[part], model.column(part, source), parts[part]))
         if not named:
             raise invalid_argument(
@@ -89,7 +89,9 @@ class Filters:
             if name == "AND":
                 yield self._all(self.where(model, part, source) for part in as_list(value))
             elif name == "OR":
-                yield or_(false(), *[self.where(model, part, source) for part in as_list(value)])
+                if not isinstance(value, list):
+                    raise unknown_field(model, "where.OR")
+                yield or_(false(), *[self.where(model, part, source) for part in value])
             elif name == "NOT":
                 yield self._all(not_(self.where(model, part, source)) for part in as_list(value))
             elif name in model.scalars:
@@ -174,7 +176,7 @@ class Filters:
 
     def _list(self, scalar: Scalar, column: Any, argument: Any) -> Condition:
         if not isinstance(argument, dict):
-            argument = {"equals": argument}
+            raise _not_an_object(scalar, argument)
         return self._all(
             self._list_operator(scalar, column, ALIASES.get(name, name), value) for name, value in argument.items()
         )
@@ -201,7 +203,7 @@ class Filters:
 
     def _json(self, scalar: Scalar, column: Any, argument: Any) -> Condition:
         if not isinstance(argument, dict):
-            return self._equals(scalar, column, argument)
+            raise _not_an_object(scalar, argument)
         text = None
         if (path := argument.get("path")) is not None:
             keys = self.binder.bind(path, ARRAY(Text()), values.list_encoder(str, f"{scalar.name}.path"))
@@ -270,9 +272,13 @@ class Filters:
         return not_(exists) if name in ("every", "none", "isNot") else exists
 
 
+def _not_an_object(scalar: Scalar, argument: Any) -> Exception:
+    """Lists and Json are filtered by operators alone."""
+    if argument is None:
+        return missing_value(f"where.{scalar.name}", "P2012")
+    return invalid_argument(f"Could not find field at `where.{scalar.name}`: an object was expected")
+
+
 def unknown_field(model: Model, path: str) -> Exception:
     """An argument that names no field."""
     return invalid_argument(f"Could not find field at `{model.name}.{path}`")
-
-
-__all__ = ["ALIASES", "Condition", "Filters", "Slot", "as_list", "unknown_field"]

@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, and_, any_, func, select, tuple_
+from sqlalchemy import BigInteger, and_, any_, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from litellm_sqlalchemy.prisma_client.connections import Pool, Session
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.loader import loader
-from litellm_sqlalchemy.prisma_client.queries import Pages, Query
+from litellm_sqlalchemy.prisma_client.queries import Pages, Query, magnitude, not_negative
 from litellm_sqlalchemy.prisma_client.records import Record, Records, put_relation
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Schema
@@ -117,7 +116,8 @@ class Includes:
         model = self._schema.models[relation.other]
         where, taken = slotted(query.where)
         cursor, _ = slotted(query.cursor, taken)
-        pages = Pages(filters, model, query._replace(where=where, cursor=cursor))
+        within = [theirs for _, theirs in relation.columns]
+        pages = Pages(filters, model, query._replace(where=where, cursor=cursor), within)
         theirs = [model.scalars[name] for _, name in relation.columns]
         wanted = [
             binder.bind(Slot(slots + 2 + index), ARRAY(scalar.item_type), lambda value: value)
@@ -129,27 +129,18 @@ class Includes:
         else:
             rows = func.unnest(*wanted).table_valued(*[f"key{index}" for index in range(len(columns))]).render_derived()
             belongs = tuple_(*columns).in_(select(*rows.c))
-        condition = and_(belongs, *pages.conditions)
         if not (query.take is not None or query.skip or query.distinct):
+            condition = and_(belongs, *pages.conditions)
             return binder.compile(select(*model.columns()).where(condition).order_by(*pages.order()))
-        return binder.compile(self._paged(pages, model, columns, condition, query, binder, slots))
-
-    def _paged(
-        self, pages: Pages, model: Model, columns: list[Any], condition: Any, query: Query, binder: Binder, slots: int
-    ) -> Any:
-        """A page of each parent's records."""
-        order = pages.order()
-        if query.distinct:
-            raise invalid_argument("distinct is not known inside of an include")
-        number = func.row_number().over(partition_by=columns, order_by=order or None)
-        inner = select(*model.columns(), number.label("_row")).where(condition).subquery()
-        row = inner.c["_row"]
-        first = binder.bind(Slot(slots + 1), BigInteger(), int) if query.skip else 0
+        # A page of each parent's records.
+        rows, order = pages.rows(belongs, *pages.conditions, partition=columns)
+        parents = [rows.c[column.name] for column in columns]
+        number = func.row_number().over(partition_by=parents, order_by=order or None)
+        numbered = select(*model.columns(rows), number.label("_row")).subquery()
+        row = numbered.c["_row"]
+        first = binder.bind(Slot(slots + 1), BigInteger(), not_negative) if query.skip else literal_column("0")
         limits = [row > first]
         if query.take is not None:
-            limits.append(row <= first + binder.bind(Slot(slots), BigInteger(), abs))
-        return (
-            select(*[inner.c[scalar.column] for scalar in model.scalars.values()])
-            .where(*limits)
-            .order_by(*[inner.c[column.name] for column in columns], row)
-        )
+            limits.append(row <= first + binder.bind(Slot(slots), BigInteger(), magnitude))
+        statement = select(*model.columns(numbered)).where(*limits)
+        return binder.compile(statement.order_by(*[numbered.c[column.name] for column in columns], row))

@@ -7,6 +7,7 @@ from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not
 from litellm_sqlalchemy.prisma_client.filters import as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.records import Record
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation
+from litellm_sqlalchemy.prisma_client.values import Json
 
 if TYPE_CHECKING:
     from litellm_sqlalchemy.prisma_client.operations import Operations
@@ -23,7 +24,11 @@ def parted(model: Model, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     """The values of the record itself, and what is to be done with its relations."""
     if not isinstance(data, dict):
         raise invalid_argument(f"The data of {model.name} must be an object")
-    own = {name: value for name, value in data.items() if name not in model.relations}
+    own = {
+        name: Json(value) if name in model.json_fields and isinstance(value, dict | list | tuple) else value
+        for name, value in data.items()
+        if name not in model.relations
+    }
     return own, {name: value for name, value in data.items() if name in model.relations}
 
 

@@ -1,10 +1,11 @@
 """``order``, ``cursor`` and ``distinct`` of a query."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, func, or_, select
 
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Filters, as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.tables import Model, Scalar
 
@@ -46,6 +47,8 @@ def order_keys(filters: Filters, model: Model, order: Any, source: Any = None) -
 
 def _keys(filters: Filters, model: Model, source: Any, name: str, direction: Any) -> list[Key]:
     if name in model.scalars:
+        if model.scalars[name].type == "Json":
+            raise data_error(DataError, "P2009", f"Argument `orderBy.{name}`: Json has no order")
         if isinstance(direction, dict):
             if unknown := set(direction) - {"sort", "nulls"}:
                 raise unknown_field(model, f"orderBy.{name}.{min(unknown)}")
@@ -73,16 +76,23 @@ def identity_keys(model: Model, source: Any = None) -> list[Key]:
     return [Key(model.column(name, source), "asc", scalar=model.scalars[name]) for name in model.identity]
 
 
-def from_cursor(filters: Filters, model: Model, cursor: dict[str, Any], keys: list[Key], *, backwards: bool) -> Any:
-    """The condition of being at the cursor's row or after it, in the order of the keys."""
+def from_cursor(
+    filters: Filters,
+    model: Model,
+    cursor: dict[str, Any],
+    keys: list[Key],
+    within: Sequence[str],
+    backwards: bool,
+) -> Any:
+    """The condition of being at the cursor's row or after it, in the order of the keys and with the same ``within``."""
     at = model.table.alias()
-    found = filters.unique(model, cursor, at)
+    found = and_(filters.unique(model, cursor, at), *[model.column(name, at) == model.column(name) for name in within])
     reached: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for key in keys:
         if key.scalar is None:
             raise invalid_argument("A cursor needs an order by fields of the model itself")
-        bound = select(model.column(key.scalar.name, at)).where(found).scalar_subquery()
+        bound = select(model.column(key.scalar.name, at)).where(found).correlate(model.table).scalar_subquery()
         column = key.expression
         beyond = column < bound if key.descending != backwards else column > bound
         if key.scalar.is_optional:
@@ -97,5 +107,5 @@ def from_cursor(filters: Filters, model: Model, cursor: dict[str, Any], keys: li
             same = column == bound
         reached.append(and_(*equal, beyond))
         equal.append(same)
-    exists = select(1).select_from(at).where(found).exists()
+    exists = select(1).select_from(at).where(found).correlate(model.table).exists()
     return and_(exists, or_(*reached, and_(*equal)))

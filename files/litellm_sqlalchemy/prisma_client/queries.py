@@ -1,10 +1,11 @@
 """SELECT statements: of records, and of how many there are."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Select, and_, func, select
 
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.ordering import Key, from_cursor, identity_keys, order_keys
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
@@ -31,7 +32,9 @@ def _whole(value: Any) -> int:
 def not_negative(value: Any) -> int:
     """The number of records to skip."""
     if _whole(value) < 0:
-        raise invalid_argument(f"Invalid value for skip argument: Value can only be positive, found: {value}")
+        raise data_error(
+            DataError, None, f"Invalid value for skip argument: Value can only be positive, found: {value}"
+        )
     return int(value)
 
 
@@ -43,7 +46,8 @@ def magnitude(value: Any) -> int:
 class Pages:
     """Which rows of a model, in which order."""
 
-    def __init__(self, filters: Filters, model: Model, query: Query) -> None:
+    def __init__(self, filters: Filters, model: Model, query: Query, within: Sequence[str] = ()) -> None:
+        """``within``: fields by which the rows belong to others, whose pages are their own."""
         self._filters = filters
         self._model = model
         self._query = query
@@ -54,7 +58,7 @@ class Pages:
             self.keys += identity_keys(model)
         self.conditions = [] if query.where is None else [filters.where(model, query.where)]
         if query.cursor:
-            self.conditions.append(from_cursor(filters, model, query.cursor, self.keys, backwards=self.backwards))
+            self.conditions.append(from_cursor(filters, model, query.cursor, self.keys, within, self.backwards))
 
     def order(self) -> list[Any]:
         """The ORDER BY."""
@@ -69,28 +73,35 @@ class Pages:
             statement = statement.offset(binder.bind(skip, BigInteger(), not_negative))
         return statement
 
-    def distinct(self, statement: Select[Any]) -> Select[Any]:
+    def distinct(self) -> Select[Any]:
         """The first row of each group of the same values, in the order of the whole."""
+        rows, order = self.rows(*self.conditions)
+        return select(*self._model.columns(rows)).order_by(*order)
+
+    def rows(self, *conditions: Any, partition: Sequence[Any] = ()) -> tuple[Any, list[Any]]:
+        """The rows as a subquery, with its ORDER BY; of each part, ``distinct`` leaves the first of each group."""
+        keys = {f"_key{index}": key for index, key in enumerate(self.keys)}
+        labelled = [key.expression.label(label) for label, key in keys.items()]
+        statement = select(*self._model.columns(), *labelled).where(and_(True, *conditions))
+        if self._query.distinct:
+            number = func.row_number().over(
+                partition_by=[*partition, *self._distinct_columns()], order_by=self.order() or None
+            )
+            inner = statement.add_columns(number.label("_number")).subquery()
+            statement = select(*inner.c).where(inner.c["_number"] == 1)
+        rows = statement.subquery()
+        order = [
+            Key(rows.c[label], "desc" if key.descending else "asc", key.nulls).clause(backwards=self.backwards)
+            for label, key in keys.items()
+        ]
+        return rows, order
+
+    def _distinct_columns(self) -> list[Any]:
         names = self._query.distinct
         names = [names] if isinstance(names, str) else list(names)
         if unknown := [name for name in names if name not in self._model.scalars]:
             raise unknown_field(self._model, f"distinct.{unknown[0]}")
-        keys = {f"_key{index}": key for index, key in enumerate(self.keys)}
-        partition = [self._model.column(name) for name in names]
-        inner = (
-            statement.add_columns(
-                func.row_number().over(partition_by=partition, order_by=self.order() or None).label("_row"),
-                *[key.expression.label(label) for label, key in keys.items()],
-            )
-            .where(*self.conditions)
-            .subquery()
-        )
-        ordered = [
-            Key(inner.c[label], "desc" if key.descending else "asc", key.nulls).clause(backwards=self.backwards)
-            for label, key in keys.items()
-        ]
-        columns = [inner.c[scalar.column] for scalar in self._model.scalars.values()]
-        return select(*columns).where(inner.c["_row"] == 1).order_by(*ordered)
+        return [self._model.column(name) for name in names]
 
 
 class Queries:
@@ -146,11 +157,10 @@ class Queries:
     def _find_many(self, model: Model, query: Query, slots: int) -> Statement:
         binder = Binder()
         pages = Pages(Filters(self._schema, binder), model, self._slotted(query))
-        statement = select(*model.columns())
         if query.distinct:
-            statement = pages.distinct(statement)
+            statement = pages.distinct()
         else:
-            statement = statement.where(and_(True, *pages.conditions)).order_by(*pages.order())
+            statement = select(*model.columns()).where(and_(True, *pages.conditions)).order_by(*pages.order())
         return binder.compile(pages.limited(statement, Slot(slots - 2), Slot(slots - 1)))
 
     def _count(self, model: Model, query: Query, fields: tuple[str, ...], slots: int) -> Statement:

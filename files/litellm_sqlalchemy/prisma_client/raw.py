@@ -42,7 +42,7 @@ def parameter(value: Any) -> Any:
     raise TypeError(f"Type {type(value)} not serializable")
 
 
-def _time_text(value: datetime) -> str:
+def time_text(value: datetime) -> str:
     """RFC 3339, with as many digits of the second as are needed: none, 3 or 6."""
     value = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
     if value.microsecond and value.microsecond % 1000 == 0:
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     """A value that PostgreSQL returned, as JSON carries it."""
     match value:
         case datetime():
-            return _time_text(value)
+            return time_text(value)
         case Decimal():
             return float(value)
         case date() | time():

@@ -32,6 +32,7 @@ class Scalar:
     item_type: TypeEngine[Any]
     encode: values.Encoder
     encode_item: values.Encoder
+    encode_data: values.Encoder
     decode: values.Decoder | None
     python_type: Any
 
@@ -65,6 +66,7 @@ class Model:
     relations: dict[str, Relation] = field(default_factory=dict)
     uniques: dict[str, tuple[str, ...]] = field(default_factory=dict)
     identity: tuple[str, ...] = ()
+    json_fields: frozenset[str] = frozenset()
 
     def column(self, name: str, source: Any = None) -> Any:
         """The column of a field, of the table or of an alias of it."""
@@ -104,7 +106,8 @@ class Schema:
             *[UniqueConstraint(*[scalars[name].column for name in unique.fields]) for unique in model.uniques],
         )
         uniques = {unique.name: unique.fields for unique in [identity, *model.uniques]}
-        return Model(model.name, table, scalars, {}, uniques, identity.fields)
+        json_fields = frozenset(name for name, scalar in scalars.items() if scalar.type == "Json")
+        return Model(model.name, table, scalars, {}, uniques, identity.fields, json_fields)
 
     def plain_scalar(self, type_: str, name: str) -> Scalar:
         """Something of a type that is no column: an aggregate."""
@@ -115,6 +118,7 @@ class Schema:
         path = f"{model}.{field_.name}"
         item_type = values.sql_type(field_.type, members)
         encode_item = values.encoder(field_.type, members, path)
+        encode = values.list_encoder(encode_item, path) if field_.is_list else encode_item
         python_type: Any = str if members else values.PYTHON_TYPES[field_.type]
         return Scalar(
             name=field_.name,
@@ -126,8 +130,9 @@ class Schema:
             is_updated_at=field_.is_updated_at,
             sql_type=ARRAY(item_type) if field_.is_list else item_type,
             item_type=item_type,
-            encode=values.list_encoder(encode_item, path) if field_.is_list else encode_item,
+            encode=encode,
             encode_item=encode_item,
+            encode_data=values.data_encoder(encode),
             decode=values.decoder(field_.type, field_.is_list),
             python_type=list.__class_getitem__(python_type) if field_.is_list else python_type,
         )

@@ -14,6 +14,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 _LIBPQ = frozenset({"sslmode", "sslcert", "sslkey", "sslrootcert", "application_name", "options", "channel_binding"})
 # Of Prisma's engine alone; nothing here answers to them.
 _DROPPED = frozenset({"statement_cache_size", "sslaccept", "sslidentity", "sslpassword", "single_use_connections"})
+_CONNECT: Mapping[str, Any] = {
+    "application_name": "litellm",
+    "connect_timeout": 5,
+    # A peer that vanishes is noticed in about 25 s rather than after the kernel's two hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 _SSLMODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
 
@@ -30,7 +39,6 @@ class DatabaseUrl:
     pool_timeout: float | None = 10.0
     max_connection_lifetime: float | None = None
     prepares: bool = True
-    schema: str | None = None
 
 
 def _number(name: str, text: str, least: int) -> int:
@@ -60,8 +68,9 @@ def read_url(text: str) -> DatabaseUrl:
         raise DatabaseUrlError(f"DATABASE_URL must begin with postgresql://, not {parts.scheme}://")
     if not parts.path.strip("/"):
         raise DatabaseUrlError("DATABASE_URL names no database: postgresql://user:password@host:port/database")
+    schema = "public"
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    connect: dict[str, Any] = {"dbname": unquote(parts.path[1:]), "application_name": "litellm", "connect_timeout": 5}
+    connect: dict[str, Any] = {"dbname": unquote(parts.path[1:]), **_CONNECT}
     for name, value in (
         ("host", parts.hostname),
         ("port", port),
@@ -79,7 +88,7 @@ def read_url(text: str) -> DatabaseUrl:
         elif name in _LIBPQ:
             connect[name] = value
         elif name == "schema":
-            url["schema"] = value
+            schema = value
         elif name == "connection_limit":
             url[name] = _number(name, value, 1)
         elif name in ("pool_timeout", "max_connection_lifetime"):
@@ -95,4 +104,7 @@ def read_url(text: str) -> DatabaseUrl:
             url["prepares"] = value != "true"
         elif name not in _DROPPED:
             raise DatabaseUrlError(f"DATABASE_URL: the parameter {name} is not known")
+    if schema != "public":
+        quoted = schema.replace("\\", "\\\\").replace(" ", "\\ ").replace('"', '""')
+        connect["options"] = f'{connect.get("options", "")} -c search_path="{quoted}"'.strip()
     return DatabaseUrl(connect=connect, **url)

@@ -13,12 +13,17 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
-import orjson
 import pydantic_core
 from sqlalchemy import BigInteger, Boolean, Double, Enum, Integer, LargeBinary, Numeric, Text, types
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
+from litellm_sqlalchemy.prisma_client.errors import (
+    DataError,
+    data_error,
+    invalid_argument,
+    invalid_data,
+    missing_value,
+)
 
 Encoder = Callable[[Any], Any]
 Decoder = Callable[[Any], Any]
@@ -159,7 +164,9 @@ def _integer(path: str, bits: int, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _refuse(path, value, "Int" if bits == 32 else "BigInt")  # noqa: PLR2004 - the width of an Int
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise invalid_argument(f"Argument `{path}`: unable to fit {value} into {bits} bits")
+        raise data_error(
+            DataError, "P2020", f"Value out of range for the type: `{path}`, {value} does not fit into {bits} bits"
+        )
     return value
 
 
@@ -195,10 +202,12 @@ def _json(path: str, value: Any) -> str:
     if type(value) is Json:
         return json_text(value.data)
     if not isinstance(value, str):
-        raise _refuse(path, value, "Json (as text, or wrapped in prisma.Json)")
+        if isinstance(value, dict | list | tuple | bool | int | float):
+            return json_text(value)
+        raise _refuse(path, value, "Json")
     try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError as error:
+        pydantic_core.from_json(value, allow_inf_nan=False)
+    except ValueError as error:
         raise invalid_argument(f"Argument `{path}`: this is no JSON: {error}") from error
     return value
 
@@ -260,6 +269,18 @@ def encoder(type_: str, members: tuple[str, ...] | None, path: str) -> Encoder:
     if type_ in ("Int", "BigInt"):
         return partial(_integer, path, 32 if type_ == "Int" else 64)
     return partial(_ENCODERS[type_], path)
+
+
+def data_encoder(encode: Encoder) -> Encoder:
+    """The same for what is written, where what does not fit is a DataError."""
+
+    def encoding(value: Any) -> Any:
+        try:
+            return encode(value)
+        except DataError as error:
+            raise invalid_data(error) from error
+
+    return encoding
 
 
 def list_encoder(encode: Encoder, path: str) -> Encoder:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from litellm_sqlalchemy.prisma_client import values
 from litellm_sqlalchemy.prisma_client.cuid import cuid
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
+from litellm_sqlalchemy.prisma_client.errors import invalid_argument, invalid_data, missing_value
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.schema_file import Function
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
@@ -132,10 +132,10 @@ class Writes:
                 given = data[name]
                 if scalar.is_list and isinstance(given, dict) and set(given) == {"set"}:
                     given = given["set"]
-                if given is None and scalar.is_optional and scalar.type != "Json":
+                if given is None and scalar.is_optional:
                     record[name] = None
                 else:
-                    record[name] = scalar.encode(given)
+                    record[name] = scalar.encode_data(given)
                 continue
             default = scalar.default
             if isinstance(default, Function) and default.name in _GENERATORS:
@@ -143,7 +143,7 @@ class Writes:
             elif scalar.is_updated_at or (isinstance(default, Function) and default.name == "now"):
                 record[name] = moment
             elif default is not None and not isinstance(default, Function):
-                record[name] = scalar.encode(default)
+                record[name] = scalar.encode_data(default)
             elif default is None and not scalar.is_optional and not scalar.is_list:
                 raise missing_value(f"data.{name}")
         return record
@@ -173,7 +173,7 @@ class Writes:
         if isinstance(default, Function):
             return binder.generated(_GENERATORS[default.name], scalar.sql_type)
         if default is not None:
-            return binder.bind(default, scalar.sql_type, scalar.encode)
+            return binder.bind(default, scalar.sql_type, scalar.encode_data)
         if not scalar.is_optional and not scalar.is_list:
             raise missing_value(f"data.{scalar.name}")
         return None
@@ -183,13 +183,14 @@ class Writes:
         if isinstance(given, dict) and set(given) == {"set"}:
             given = given["set"]
         if given is None:
-            if not scalar.is_optional or scalar.type == "Json":
-                # A Json is set to null by Json(None), which is JSON's null; Prisma refuses what could mean either.
+            if not scalar.is_optional:
                 raise missing_value(f"data.{scalar.name}")
             return _null(scalar)
         if isinstance(given, dict):
-            raise invalid_argument(f"Argument `data.{scalar.name}`: an object where {scalar.type} was expected")
-        return binder.bind(given, scalar.sql_type, scalar.encode)
+            raise invalid_data(
+                invalid_argument(f"Argument `data.{scalar.name}`: an object where {scalar.type} was expected")
+            )
+        return binder.bind(given, scalar.sql_type, scalar.encode_data)
 
     def _updated(self, model: Model, data: dict[str, Any], binder: Binder) -> dict[str, Any]:
         """The columns that an update sets; with a time for those that note the last update."""
@@ -213,7 +214,7 @@ class Writes:
         if operation in _ARITHMETIC and scalar.type in _NUMBERS and not scalar.is_list:
             if operand is None:
                 raise missing_value(f"data.{scalar.name}.{operation}")
-            return column.op(_ARITHMETIC[operation])(binder.bind(operand, scalar.sql_type, scalar.encode))
+            return column.op(_ARITHMETIC[operation])(binder.bind(operand, scalar.sql_type, scalar.encode_data))
         if operation == "push" and scalar.is_list:
             return column.op("||")(binder.bind(operand, scalar.sql_type, _pushed(scalar)))
         raise unknown_operation(scalar, operation)
@@ -221,7 +222,9 @@ class Writes:
 
 def unknown_operation(scalar: Scalar, operation: str) -> Exception:
     """An operation that a field of this type does not have."""
-    return invalid_argument(f"Could not find the operation `{operation}` for {scalar.name} of type {scalar.type}")
+    return invalid_data(
+        invalid_argument(f"Could not find the operation `{operation}` for {scalar.name} of type {scalar.type}")
+    )
 
 
 def _null(scalar: Scalar) -> Any:
@@ -235,7 +238,7 @@ def _insert(model: Model, assigned: dict[str, Any]) -> postgresql.Insert:
 
 def _pushed(scalar: Scalar) -> values.Encoder:
     def encode(given: Any) -> Any:
-        return scalar.encode(given if isinstance(given, list | tuple | set) else [given])
+        return scalar.encode_data(given if isinstance(given, list | tuple | set) else [given])
 
     return encode
 
