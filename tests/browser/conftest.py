@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from faults.inventory import ROOT, Lab
+from faults.machine import Machine
 from management import Callers, Management
 from management import lab as lab_of
 
@@ -48,6 +49,13 @@ FAILED = pytest.StashKey[bool]()
 def lab(pytestconfig: pytest.Config) -> Lab:
     """The hosts under test."""
     return lab_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def ui_password(lab: Lab) -> str:
+    """What the administrator signs in with, as the gateway itself has it."""
+    gateway = Machine(lab.podman, lab.containers["litellm"], lab.addresses["litellm"])
+    return gateway.run('. /etc/litellm/litellm.env; printf %s "$UI_PASSWORD"')
 
 
 @pytest.fixture(scope="session")
