@@ -1,6 +1,7 @@
 """The error classes of prisma-client-py 0.15."""
 
 from litellm_sqlalchemy.prisma_client.errors import (
+    BuilderError,
     ClientNotConnectedError,
     DataError,
     FieldNotFoundError,
@@ -16,9 +17,11 @@ from litellm_sqlalchemy.prisma_client.errors import (
     TransactionExpiredError,
     TransactionNotStartedError,
     UniqueViolationError,
+    UnknownRelationalFieldError,
 )
 
 __all__ = [
+    "BuilderError",
     "ClientNotConnectedError",
     "DataError",
     "FieldNotFoundError",
@@ -34,4 +37,5 @@ __all__ = [
     "TransactionExpiredError",
     "TransactionNotStartedError",
     "UniqueViolationError",
+    "UnknownRelationalFieldError",
 ]

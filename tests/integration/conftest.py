@@ -157,6 +157,15 @@ def litellm_database(litellm_shared: Database) -> Iterator[Database]:
         litellm_shared.query(f"TRUNCATE {', '.join(name for (name,) in tables)} CASCADE")
 
 
+@pytest.fixture(scope="session")
+def handler() -> Any:
+    """LiteLLM's own judgement of database errors."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler  # noqa: PLC0415 - it takes seconds
+
+    return PrismaDBExceptionHandler
+
+
 @pytest.fixture
 def run_client(litellm_database: Database) -> RunClient:
     """Runs a coroutine function with a connected client."""

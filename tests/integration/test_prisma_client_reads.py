@@ -11,6 +11,7 @@ from litellm_sqlalchemy.prisma_client.errors import (
     FieldNotFoundError,
     MissingRequiredValueError,
     RecordNotFoundError,
+    UnknownRelationalFieldError,
 )
 from prisma import Json
 
@@ -320,7 +321,7 @@ def test_groups(run_client: Run) -> None:
             "_avg": {"spend": 3.5},
             "_min": {"token": "c"},
             "_sum": {"spend": 7.0, "tpm_limit": None},
-            "_max": {"expires": "2026-01-02T00:00:00+00:00"},
+            "_max": {"expires": "2026-01-02T00:00:00.000Z"},
             "_count": {"_all": 2},
         },
         {
@@ -328,7 +329,7 @@ def test_groups(run_client: Run) -> None:
             "_avg": {"spend": 1.5},
             "_min": {"token": "a"},
             "_sum": {"spend": 3.0, "tpm_limit": None},
-            "_max": {"expires": "2026-01-01T00:00:00+00:00"},
+            "_max": {"expires": "2026-01-01T00:00:00.000Z"},
             "_count": {"_all": 2},
         },
     ]
@@ -362,7 +363,7 @@ def test_group_pages_need_an_order(run_client: Run) -> None:
         ({"where": {"keys": {"some": {}}}}, FieldNotFoundError, "where.keys"),
         ({"order": {"nope": "asc"}}, FieldNotFoundError, "orderBy.nope"),
         ({"order": {"token": "up"}}, FieldNotFoundError, "asc or desc"),
-        ({"include": {"nope": True}}, FieldNotFoundError, "include.nope"),
+        ({"include": {"nope": True}}, UnknownRelationalFieldError, "LiteLLM_VerificationToken model"),
         ({"include": {"litellm_budget_table": {"wher": {}}}}, FieldNotFoundError, "include.litellm_budget_table.wher"),
         ({"distinct": ["nope"]}, FieldNotFoundError, "distinct.nope"),
         ({"cursor": {"spend": 1.0}}, FieldNotFoundError, "at least one of token"),
@@ -370,7 +371,7 @@ def test_group_pages_need_an_order(run_client: Run) -> None:
         ({"where": {"models": ["x"]}}, FieldNotFoundError, "where.models"),
         ({"where": {"metadata": None}}, MissingRequiredValueError, "where.metadata"),
         ({"where": {"OR": {"token": "a"}}}, FieldNotFoundError, "where.OR"),
-        ({"order": {"metadata": "asc"}}, DataError, "no order"),
+        ({"where": {"metadata": {"equals": {"a": 1}}}}, DataError, "wrap it in prisma.Json"),
     ],
 )
 def test_what_the_schema_does_not_allow_is_refused(

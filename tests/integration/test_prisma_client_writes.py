@@ -14,7 +14,6 @@ from litellm_sqlalchemy.prisma_client.errors import (
     FieldNotFoundError,
     ForeignKeyViolationError,
     MissingRequiredValueError,
-    RecordNotFoundError,
     UniqueViolationError,
 )
 from prisma import Base64, Json
@@ -241,8 +240,10 @@ def test_nested_writes_of_the_record_that_is_referred_to(run_client: Run) -> Non
             data={"token": "a", "litellm_budget_table": {"create": {"budget_id": "n", "max_budget": 1.0, **BUDGET}}},
             include=include,
         )
-        with pytest.raises(RecordNotFoundError):
-            await step({"connect": {"budget_id": "nope"}})
+        assert (
+            await keys.update(where={"token": "a"}, data={"litellm_budget_table": {"connect": {"budget_id": "-"}}})
+            is None
+        )
         return [
             (created.budget_id, created.litellm_budget_table.max_budget),
             await step({"connect": {"budget_id": "b"}}),
@@ -300,6 +301,41 @@ def test_nested_writes_of_the_records_that_refer(run_client: Run) -> None:
         ]
 
     assert run_client(work) == ["acxy", "cxy", "az", "a2z", "a3z1", "a3nz1", "a3mnz1", "a3mnoz1", "mnoz1", "z1", "cxyz"]
+
+
+def test_one_to_one_is_taken_from_whoever_had_it(run_client: Run) -> None:
+    async def work(client: Client) -> list[Any]:
+        teams = client.litellm_teamtable
+        await client.litellm_modeltable.create(data={"id": 7, **BUDGET})
+        connect = {"litellm_model_table": {"connect": {"id": 7}}}
+        await teams.create(data={"team_id": "a", **connect})
+        await teams.create(data={"team_id": "b", **connect})
+        await teams.create(data={"team_id": "c"})
+        await teams.update(where={"team_id": "c"}, data=connect)
+        return [(team.team_id, team.model_id) for team in await teams.find_many(order={"team_id": "asc"})]
+
+    assert run_client(work) == [("a", None), ("b", None), ("c", 7)]
+
+
+def test_nested_writes_of_what_is_not_connected_or_must_be(run_client: Run) -> None:
+    async def work(client: Client) -> list[str | None]:
+        budgets = client.litellm_budgettable
+        organization = {"organization_id": "o", "organization_alias": "o", "models": [], **BUDGET}
+        await budgets.create(data={"budget_id": "b", "organization": {"create": organization}, **BUDGET})
+        await client.litellm_verificationtoken.create(data={"token": "a"})
+        codes = []
+        for change in (
+            {"keys": {"delete": [{"token": "a"}]}},
+            {"organization": {"disconnect": [{"organization_id": "o"}]}},
+            {"organization": {"set": []}},
+        ):
+            with pytest.raises(DataError) as caught:
+                await budgets.update(where={"budget_id": "b"}, data=change)
+            assert type(caught.value) is DataError
+            codes.append(caught.value.code)
+        return codes
+
+    assert run_client(work) == ["P2017", "P2011", "P2011"]
 
 
 def test_nested_write_that_fails_leaves_nothing(run_client: Run) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from litellm_sqlalchemy.prisma_client.aggregates import Groups
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not_found
+from litellm_sqlalchemy.prisma_client.errors import RecordNotFoundError, invalid_argument, record_not_found
 from litellm_sqlalchemy.prisma_client.operations import Operations
 from litellm_sqlalchemy.prisma_client.queries import Query
 from litellm_sqlalchemy.prisma_client.query_engine import Operation
@@ -110,10 +110,13 @@ class Actions:
 
     async def update(self, data: Any, where: Any, include: Any = None) -> Any:
         """Update the record with a unique key and return it; None where there is none."""
-        return await self._run(
-            f"updateOne{self._model.name}",
-            lambda session: self._operations.update(session, self._model, where, data, include),
-        )
+        try:
+            return await self._run(
+                f"updateOne{self._model.name}",
+                lambda session: self._operations.update(session, self._model, where, data, include),
+            )
+        except RecordNotFoundError:  # as prisma-client-py: even where it is another record that is missing
+            return None
 
     async def update_many(self, data: Any, where: Any) -> int:
         """Update all records that match; returns how many."""

@@ -10,7 +10,6 @@ from litellm_sqlalchemy.prisma_client.errors import invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Condition, Filters, as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.ordering import Key
 from litellm_sqlalchemy.prisma_client.queries import magnitude, not_negative
-from litellm_sqlalchemy.prisma_client.raw import time_text
 from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
 from litellm_sqlalchemy.prisma_client.tables import Model, Scalar, Schema
 
@@ -173,7 +172,7 @@ def _having_of(filters: Filters, model: Model, name: str, value: Any) -> list[Co
 def _plain(scalar: Scalar, value: Any) -> Any:
     """A value as the query engine's JSON has it."""
     if value is not None and scalar.type == "DateTime" and not scalar.is_list:
-        return time_text(value)
+        return value.isoformat(timespec="milliseconds") + "Z"
     if value is not None and scalar.type == "BigInt":
         return str(value)
     return value

@@ -98,6 +98,17 @@ class TransactionNotStartedError(TransactionError):
         )
 
 
+class BuilderError(PrismaError):
+    """A query could not be built."""
+
+
+class UnknownRelationalFieldError(BuilderError):
+    """An ``include`` names something that is no relation."""
+
+    def __init__(self, model: str, field: str) -> None:
+        super().__init__(f'Field: "{field}" either does not exist or is not a relational field on the {model} model')
+
+
 class EngineError(PrismaError):
     """Base of what prisma-client-py's engine raises."""
 

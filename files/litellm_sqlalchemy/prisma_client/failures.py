@@ -12,7 +12,6 @@ from litellm_sqlalchemy.prisma_client.errors import (
     EngineConnectionError,
     EngineError,
     ForeignKeyViolationError,
-    MissingRequiredValueError,
     PrismaError,
     RawQueryError,
     TableNotFoundError,
@@ -131,7 +130,7 @@ def from_statement(error: psycopg.Error, model: Model | None) -> PrismaError:
         case "23502":
             column = diagnostic.column_name or ""
             return data_error(
-                MissingRequiredValueError,
+                DataError,
                 "P2011",
                 f"Null constraint violation on the fields: (`{column}`)",
                 {**meta, "constraint": [column]},

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Text, and_, any_, false, func, literal_col
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client import values
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, missing_value
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument, missing_value
 from litellm_sqlalchemy.prisma_client.statements import Binder
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Scalar, Schema
 
@@ -216,6 +216,8 @@ class Filters:
         )
 
     def _json_operator(self, scalar: Scalar, column: Any, text: Any, name: str, value: Any) -> Condition:
+        if isinstance(value, dict | list):
+            raise data_error(DataError, "P2009", f"Argument `where.{scalar.name}.{name}`: wrap it in prisma.Json")
         kind = func.jsonb_typeof(column)
         encode = scalar.encode_item
         match name:

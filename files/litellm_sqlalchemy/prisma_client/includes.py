@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, and_, any_, func, literal_column, select, tup
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from litellm_sqlalchemy.prisma_client.connections import Pool, Session
+from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError
 from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.loader import loader
 from litellm_sqlalchemy.prisma_client.queries import Pages, Query, magnitude, not_negative
@@ -30,7 +31,7 @@ class Includes:
         """Refuse what cannot be included, before anything is done. Raises DataError."""
         for name, argument in (include or {}).items():
             if name not in model.relations:
-                raise unknown_field(model, f"include.{name}")
+                raise UnknownRelationalFieldError(model.name, name)
             if not isinstance(argument, dict | bool):
                 raise TypeError(f"Expected `bool` or `dict` include value but got {type(argument)} instead.")
             if isinstance(argument, dict):

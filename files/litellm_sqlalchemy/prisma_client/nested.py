@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from litellm_sqlalchemy.prisma_client.connections import Session
-from litellm_sqlalchemy.prisma_client.errors import invalid_argument, record_not_found
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument, record_not_found
 from litellm_sqlalchemy.prisma_client.filters import as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.records import Record
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation
@@ -38,6 +38,18 @@ def _steps(model: Model, relation: Relation, argument: dict[str, Any]) -> list[t
     return [(_ALIASES.get(step, step), value) for step, value in argument.items()]
 
 
+def _not_connected(model: Model, relation: Relation) -> DataError:
+    """P2017: records are not those of this record."""
+    names = sorted((model.name, relation.other))
+    return data_error(
+        DataError,
+        "P2017",
+        f"The records for relation `{relation.label or 'To'.join(names)}` between the `{model.name}` and"
+        f" `{relation.other}` models are not connected.",
+        {"relation_name": relation.label or "To".join(names), "parent_name": model.name, "child_name": relation.other},
+    )
+
+
 class NestedWrites:
     """Carries out the relations' part of ``data``."""
 
@@ -59,9 +71,11 @@ class NestedWrites:
                         target = await self._operations.create(session, other, value, None)
                     case "connect":
                         target = await self._connected(session, other, value)
+                        await self._taken(session, model, relation, target)
                     case "connectOrCreate":
                         found = await self._operations.find_unique(session, other, value["where"], None)
                         target = found or await self._operations.create(session, other, value["create"], None)
+                        await self._taken(session, model, relation, target)
                     case "disconnect" | "update" | "upsert" | "delete":
                         continue
                     case _:
@@ -88,6 +102,12 @@ class NestedWrites:
         if target is None:
             raise record_not_found(f"No '{other.name}' record to connect was found")
         return target
+
+    async def _taken(self, session: Session, model: Model, relation: Relation, target: Record) -> None:
+        """Of one to one: whoever has referred to the target so far is let go."""
+        if not self._schema.models[relation.other].relations[relation.opposite].is_list:
+            holder = {ours: getattr(target, theirs) for ours, theirs in relation.columns}
+            await self._operations.release(session, model, holder, tuple(holder))
 
     async def _parent(
         self, session: Session, model: Model, relation: Relation, record: Record, step: str, value: Any
@@ -125,7 +145,6 @@ class NestedWrites:
         operations = self._operations
         other = self._schema.models[relation.other]
         reference = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
-        nobody = dict.fromkeys(reference)
         match step:
             case "create":
                 await self._replaced(session, relation, other, reference)
@@ -145,7 +164,7 @@ class NestedWrites:
                     if await operations.update(session, other, item["where"], reference, None) is None:
                         await operations.create(session, other, {**item["create"], **reference}, None)
             case "set":
-                await operations.update_many(session, other, reference, nobody)
+                await operations.release(session, other, reference, tuple(reference))
                 for where in as_list(value):
                     if await operations.update(session, other, where, reference, None) is None:
                         raise record_not_found(f"No '{other.name}' record to connect was found")
@@ -153,13 +172,13 @@ class NestedWrites:
                 for where in as_list(value):
                     if where is not False:
                         mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
-                        await operations.update_many(session, other, mine, nobody)
+                        await operations.disconnect(session, other, mine, tuple(reference))
             case "delete":
                 for where in as_list(value):
                     if where is not False:
                         mine = {"AND": [reference, {} if where is True else self._flat(other, where)]}
                         if not await operations.delete_many(session, other, mine):
-                            raise record_not_found(f"No '{other.name}' record was found for a nested delete")
+                            raise _not_connected(self._schema.models[relation.model], relation)
             case "update" | "upsert":
                 await self._updated(session, relation, other, reference, step, value)
             case "updateMany":
@@ -176,7 +195,7 @@ class NestedWrites:
         """Of one to one: the record that was there before is let go."""
         optional = all(other.scalars[name].is_optional for name in reference)
         if not relation.is_list and optional:
-            await self._operations.update_many(session, other, reference, dict.fromkeys(reference))
+            await self._operations.release(session, other, reference, tuple(reference))
 
     async def _updated(
         self, session: Session, relation: Relation, other: Model, reference: dict[str, Any], step: str, value: Any

@@ -160,6 +160,16 @@ class Operations:
         statement, found = self.writes.update(model, where, data, unique=False)
         return await session.count(statement, found, model)
 
+    async def release(self, session: Session, model: Model, where: Any, names: Sequence[str]) -> int:
+        """Let records go that refer to others. Raises DataError where they must refer to one: P2011."""
+        statement, found = self.writes.release(model, where, names)
+        return await session.count(statement, found, model)
+
+    async def disconnect(self, session: Session, model: Model, where: Any, names: Sequence[str]) -> int:
+        """Let records go, and note the time in them."""
+        released = await self.release(session, model, where, names) if _required(model, names) else None
+        return released if released is not None else await self.update_many(session, model, where, dict.fromkeys(names))
+
     async def delete(self, session: Session, model: Model, where: Any, include: Any) -> Record | None:
         """Delete the record with a unique key; None where there is none."""
         self.includes.check(model, include)
@@ -207,6 +217,10 @@ class Operations:
 
     async def _written(self, session: Session, model: Model, statement: tuple[Any, list[Any]]) -> list[Any]:
         return self.records.make(model, await session.rows(*statement, model))
+
+
+def _required(model: Model, names: Sequence[str]) -> bool:
+    return not all(model.scalars[name].is_optional for name in names)
 
 
 def _plain_key(model: Model, where: Any) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, func, or_, select
 
-from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid_argument
+from litellm_sqlalchemy.prisma_client.errors import invalid_argument
 from litellm_sqlalchemy.prisma_client.filters import Filters, as_list, unknown_field
 from litellm_sqlalchemy.prisma_client.tables import Model, Scalar
 
@@ -47,8 +47,6 @@ def order_keys(filters: Filters, model: Model, order: Any, source: Any = None) -
 
 def _keys(filters: Filters, model: Model, source: Any, name: str, direction: Any) -> list[Key]:
     if name in model.scalars:
-        if model.scalars[name].type == "Json":
-            raise data_error(DataError, "P2009", f"Argument `orderBy.{name}`: Json has no order")
         if isinstance(direction, dict):
             if unknown := set(direction) - {"sort", "nulls"}:
                 raise unknown_field(model, f"orderBy.{name}.{min(unknown)}")

@@ -42,7 +42,7 @@ def parameter(value: Any) -> Any:
     raise TypeError(f"Type {type(value)} not serializable")
 
 
-def time_text(value: datetime) -> str:
+def _time_text(value: datetime) -> str:
     """RFC 3339, with as many digits of the second as are needed: none, 3 or 6."""
     value = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
     if value.microsecond and value.microsecond % 1000 == 0:
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     """A value that PostgreSQL returned, as JSON carries it."""
     match value:
         case datetime():
-            return time_text(value)
+            return _time_text(value)
         case Decimal():
             return float(value)
         case date() | time():
@@ -84,18 +84,18 @@ def _parsed(value: Any) -> Any:
 def plain_rows(cursor: psycopg.AsyncRawCursor[Any], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """Rows as dictionaries."""
     names: list[str] = []
-    converted: list[tuple[str, Callable[[Any], Any]]] = []
-    for column in cursor.description or ():
+    converted: list[tuple[int, Callable[[Any], Any]]] = []
+    for position, column in enumerate(cursor.description or ()):
         names.append(column.name)
         type_ = column.type_display.split("(")[0]
         if type_ in _JSON:
-            converted.append((column.name, _parsed))
+            converted.append((position, _parsed))
         elif type_ not in _UNCHANGED:
-            converted.append((column.name, _plain))
+            converted.append((position, _plain))
     plain = []
     for row in rows:
-        record = dict(zip(names, row, strict=True))
-        for name, convert in converted:
-            record[name] = convert(record[name])
-        plain.append(record)
+        values = list(row)
+        for position, convert in converted:
+            values[position] = convert(values[position])
+        plain.append(dict(zip(names, values, strict=True)))  # of a name that is there twice, the last
     return plain

@@ -54,6 +54,7 @@ class Relation:
     holds_key: bool
     columns: tuple[tuple[str, str], ...]
     opposite: str
+    label: str | None
 
 
 @dataclass(eq=False)
@@ -134,7 +135,7 @@ class Schema:
             encode_item=encode_item,
             encode_data=values.data_encoder(encode),
             decode=values.decoder(field_.type, field_.is_list),
-            python_type=list.__class_getitem__(python_type) if field_.is_list else python_type,
+            python_type=values.list_type(python_type) if field_.is_list else python_type,
         )
 
 
@@ -170,4 +171,5 @@ def _relation(file: SchemaFile, model: schema_file.Model, field_: schema_file.Fi
         holds_key=bool(own.fields),
         columns=tuple(pairs),
         opposite=opposite.name,
+        label=own.name,
     )

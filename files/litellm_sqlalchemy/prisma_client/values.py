@@ -11,9 +11,10 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
+from pydantic import BeforeValidator
 from sqlalchemy import BigInteger, Boolean, Double, Enum, Integer, LargeBinary, Numeric, Text, types
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
@@ -255,6 +256,11 @@ PYTHON_TYPES: dict[str, Any] = {
     "Json": Any,
     "Bytes": Base64,
 }
+
+
+def list_type(item: Any) -> Any:
+    """Of a list: a column that was never set is an empty one."""
+    return Annotated[list.__class_getitem__(item), BeforeValidator(lambda value: [] if value is None else value)]
 
 
 def sql_type(type_: str, members: tuple[str, ...] | None) -> types.TypeEngine[Any]:

@@ -55,6 +55,19 @@ class Writes:
 
         return self._cache.get(key, make), found
 
+    def release(self, model: Model, where: Any, names: Sequence[str]) -> tuple[Statement, list[Any]]:
+        """Set the fields of a key to null, and nothing else."""
+        found: list[Any] = []
+        key = ("release", model.name, shape(where, found), tuple(names))
+
+        def make() -> Statement:
+            binder = Binder()
+            condition = self._condition(model, slotted(where)[0], binder, unique=False)
+            nulls = {model.scalars[name].column: _null(model.scalars[name]) for name in names}
+            return binder.compile(update(model.table).values(nulls).where(condition))
+
+        return self._cache.get(key, make), found
+
     def delete(self, model: Model, where: Any, *, unique: bool) -> tuple[Statement, list[Any]]:
         """Delete one record and return it, or all that match."""
         found: list[Any] = []
