@@ -19,7 +19,7 @@ ENV ?=
 HOST ?= gateway1
 # The faults that `faults` plays; empty: all of them.
 ONLY ?=
-# Options of `bench`.
+# Options of `bench` and of `faults`.
 ARGS ?=
 # What `molecule` plays.
 SCENARIO ?= default
@@ -124,9 +124,9 @@ molecule: ## deploy to a fresh lab, again, and in check mode, and look at every 
 	@$(STEP) "molecule $(SCENARIO)" molecule test --destroy=never --scenario-name $(SCENARIO)
 
 .PHONY: faults
-faults: ## break the lab under load in every way known, and count each call (ONLY=NAME…, INVENTORY=inventory/lab)
+faults: ## break the lab under load in every way known, and count each call (ONLY=NAME…, ARGS=--short, INVENTORY=inventory/lab)
 	@scripts/bootstrap lab test
-	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%)
+	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%) $(ARGS)
 
 .PHONY: bench
 bench: ## measure what the request log costs, against baselines in the same run (ARGS="--quick", ARGS=--help)
@@ -142,6 +142,7 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 	$(MAKE) integration; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
 	$(MAKE) admin browser INVENTORY=inventory/lab; \
+	$(MAKE) faults INVENTORY=inventory/lab ARGS=--short; \
 	$(MAKE) down; \
 	for scenario in $(other_scenarios); do \
 		$(MAKE) molecule SCENARIO="$$scenario"; \

@@ -6,10 +6,14 @@ import io
 import json
 import shlex
 import tarfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play_context import PlayContext
@@ -19,6 +23,10 @@ from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTORY = "/run/litellm-bench"
+PROBE = f"{DIRECTORY}/probe"
+"""Holds the process of the probe that is at work on the gateway, or was last."""
+WATCH = f"{DIRECTORY}/watch"
+LONGEST_SECONDS = 3 * 3600
 PATIENCE = 120.0
 """Seconds that a command may take, unless its caller says otherwise."""
 
@@ -117,6 +125,28 @@ def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+class Watch:
+    """Notices when a host is gone, and takes nothing of it meanwhile: its address may then be somebody else's."""
+
+    def __init__(self, host: Host, when_gone: Callable[[str], None]) -> None:
+        """``host``: by a connection of its own; ``when_gone`` is called from a thread, with the host's name."""
+        self._host = host
+        self._when_gone = when_gone
+        self._closing = False
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def close(self, host: Host) -> None:
+        """Look no more; ``host``: the same one, by another connection."""
+        self._closing = True
+        host.run(f'if [ -e {WATCH} ]; then kill "$(cat {WATCH})"; rm {WATCH}; fi')
+
+    def _wait(self) -> None:
+        with suppress(HostError, AnsibleError):
+            self._host.run(f"echo $$ >{WATCH}; exec sleep {LONGEST_SECONDS}", patience=LONGEST_SECONDS)
+        if not self._closing:
+            self._when_gone(self._host.name)
+
+
 class Gateway:
     """The gateway's host, as far as the benchmark needs it."""
 
@@ -124,6 +154,7 @@ class Gateway:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.is_silent = False
 
     def as_root(self, probe: str, *arguments: str, patience: float = PATIENCE) -> Any:
         """Run a probe as root with the environment of the gateway; its JSON."""
@@ -134,13 +165,24 @@ class Gateway:
         return self._probe("runuser -u litellm --", probe, arguments, patience)
 
     def _probe(self, user: str, probe: str, arguments: tuple[str, ...], patience: float) -> Any:
+        if self.is_silent:
+            raise HostError(f"{self.host.name}: {probe} is not started: another host is gone")
         script = (
             "set -a; . /etc/litellm/settings.env; . /etc/litellm/litellm.env;"
             f" if [ -e {DIRECTORY}/environment ]; then . {DIRECTORY}/environment; fi; set +a; cd {DIRECTORY};"
-            f' export PYTHONDONTWRITEBYTECODE=1; probe=$1; shift; exec {user} {self.PYTHON} "$probe" "$@"'
+            f" export PYTHONDONTWRITEBYTECODE=1; probe=$1; shift; echo $$ >{PROBE};"
+            f' exec {user} {self.PYTHON} "$probe" "$@"'
         )
         printed = self.host.run(script, f"{DIRECTORY}/{probe}", *arguments, patience=patience)
         return json.loads(printed) if printed else None
+
+    def fall_silent(self, host: Host) -> None:
+        """End the probe at work, the gateways and the shipper: nothing is to be sent to another host any more.
+
+        ``host``: this one, by another connection.
+        """
+        self.is_silent = True
+        host.run(f'if [ -e {PROBE} ]; then kill "$(cat {PROBE})" || true; fi; systemctl stop "litellm-bench-*"')
 
 
 class Database:

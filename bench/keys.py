@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 
 from bench.figures import Group, Row, all_of, estimate, median_difference, median_ratio, quieter_half
-from bench.sections import FULL, PATIENCE, Bench
+from bench.sections import PATIENCE, Bench
 
-START_ROUNDS = {"full": 7, "quick": 2}
-CALL_SECONDS = {"full": 40.0, "quick": 10.0}
 LONGEST_ROUND = 60.0
 """Seconds that starting both gateways once may take."""
 
@@ -18,8 +16,7 @@ def keys(bench: Bench) -> list[Row]:
     if not bench.may_stop_services:
         bench.say("virtual keys: left out, since their spend would stay in the database of this inventory")
         return []
-    extent = "full" if bench.extent is FULL else "quick"
-    rounds, seconds = START_ROUNDS[extent], CALL_SECONDS[extent]
+    rounds, seconds = bench.extent.start_rounds, bench.extent.key_seconds
     bench.say(f"start a gateway with LiteLLM's database and one without, {rounds} rounds")
     patience = PATIENCE + rounds * LONGEST_ROUND
     starts = bench.gateway.as_root("keys.py", "starts", f"--rounds={rounds}", patience=patience)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.figures import (
     all_of,
     estimate,
     median_ratio,
+    percentile,
     quieter_half,
     rate,
     rounded,
@@ -41,6 +43,9 @@ CLIENTS = 16
 PAIRS_DRAWN_TOGETHER = 10
 """Neighbouring pairs of single calls that count as one observation: what disturbs one disturbs the next."""
 LATE_MODELS = ",".join(f"bench-{delay}" for delay in (200, 250, 300, 350, 400, 450, 500, 550))
+RETAINED_DAYS = 20
+RETAINED_PAIRS = 10_000
+"""The days that retention drops, so many days ago, and what they hold."""
 FREE_GB = 12.0
 """Room on the database's disk that is left alone."""
 MB = 1_000_000
@@ -61,8 +66,12 @@ class Extent:
     fill_days: int
     fill_pairs: int
     fill_seconds: float
+    retention_rounds: int
+    retention_seconds: float
     size_pairs: dict[int, int]
     backlogs: tuple[tuple[int, int], ...]
+    start_rounds: int
+    key_seconds: float
 
 
 FULL = Extent(
@@ -76,9 +85,13 @@ FULL = Extent(
     insert_pairs=2000,
     fill_days=10,
     fill_pairs=1_000_000,
-    fill_seconds=240,
+    fill_seconds=1200,
+    retention_rounds=3,
+    retention_seconds=20,
     size_pairs={2: 4000, 20: 2000},
     backlogs=((20_000, 2048), (100, 5_000_000)),
+    start_rounds=7,
+    key_seconds=40,
 )
 QUICK = Extent(
     single_seconds={2: 6, 100: 4},
@@ -91,9 +104,13 @@ QUICK = Extent(
     insert_pairs=1000,
     fill_days=3,
     fill_pairs=50_000,
-    fill_seconds=30,
+    fill_seconds=60,
+    retention_rounds=1,
+    retention_seconds=20,
     size_pairs={2: 1000, 20: 500},
     backlogs=((3000, 2048), (12, 5_000_000)),
+    start_rounds=2,
+    key_seconds=10,
 )
 
 
@@ -106,6 +123,8 @@ class Bench:
     extent: Extent
     say: Callable[[str], None]
     may_stop_services: bool
+    gone: str | None = None
+    """The name of a host that is gone: nothing may be sent any more."""
     sides: dict[str, str] = field(default_factory=dict)
     shipper: list[str] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
@@ -295,6 +314,39 @@ def expire(bench: Bench) -> list[Row]:
     return [Row(name, dropping, "s", deleting, deleting / dropping, bar, None, len(found), note)]
 
 
+def retain(bench: Bench) -> list[Row]:
+    """What an insert takes while retention finds a long reader in its way, and when the day is dropped afterwards."""
+    rounds, seconds = bench.extent.retention_rounds, bench.extent.retention_seconds
+    bench.say(f"insert latency while a long reader holds retention up, {rounds} rounds of 2 x {seconds:.0f} s")
+    found: list[dict[str, Any]] = []
+    for number in range(rounds):
+        oldest = -RETAINED_DAYS - number
+        bench.database.tables("fill", f"--schemas={SCHEMA}", f"--day={oldest}", f"--pairs={RETAINED_PAIRS}")
+        done: dict[str, Any] = {}
+        for meanwhile in (False, True) if number % 2 == 0 else (True, False):
+            with ThreadPoolExecutor() as pool:
+                arguments = ("pace", f"--seconds={seconds}", f"--schemas={SCHEMA}")
+                pace = pool.submit(bench.gateway.as_service, "rows.py", *arguments)
+                if meanwhile:
+                    done |= bench.database.tables("retain", f"--schemas={SCHEMA}")
+                done["with" if meanwhile else "without"] = pace.result()
+        found.append(done)
+    bench.raw["retention"] = found
+    attempts = found[0]["attempts"]
+    note = (
+        f"{attempts} attempts to drop a day that a transaction has read and keeps open, each given up by lock_timeout;"
+        f" then, the reader being gone, the drop itself, after {found[0]['dropped_s']:.3g} s"
+    )
+    groups: list[Group] = [(one["with"], one["without"]) for one in found]
+    rows = []
+    for what, share in (("median", 0.5), ("p99", 0.99), ("longest", 1.0)):
+        value, baseline = (percentile(all_of(groups, side), share) for side in (0, 1))
+        name = f"insert during retention with a long reader, {what}"
+        rows.append(Row(name, value, "ms", baseline, value / baseline, samples=len(all_of(groups, 0)), note=note))
+        note = ""
+    return rows
+
+
 def size(bench: Bench) -> list[Row]:
     """Bytes of a stored pair against the JSON that it came from."""
     rows = []
@@ -327,7 +379,7 @@ def memory(bench: Bench) -> list[Row]:
     bench.start_gateways()
     if not bench.memory:
         bench.say("memory: the same load for both gateways first")
-        bench.load("memory", size_kb=10, clients=CLIENTS, calls=200, groups=4, seconds=30, models="bench")
+        bench.load("memory", size_kb=10, clients=CLIENTS, calls=100, groups=4, seconds=60, models="bench")
         note_memory(bench)
     bench.raw["memory"] = bench.memory
     rows = []
@@ -391,6 +443,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "drain": drain,
     "insert": insert,
     "expire": expire,
+    "retention": retain,
     "size": size,
     "memory": memory,
 }

@@ -30,7 +30,6 @@ import yaml
 from chat import said
 from overhead import (
     ENVIRONMENT_FILES,
-    HOOKS,
     START_PATIENCE,
     USER,
     MeasuringError,
@@ -38,6 +37,7 @@ from overhead import (
     configuration,
     environment,
     free_port,
+    gateway,
     wait_for,
 )
 
@@ -77,11 +77,11 @@ def models() -> list[dict[str, Any]]:
     return [{"model_name": MODEL, "litellm_params": mocked}, *late]
 
 
-def systemd_run(unit: str, environment_files: list[Path], unset: str, *command: str) -> None:
+def systemd_run(unit: str, environment_files: list[Path], *command: str) -> None:
     """Start a transient unit as the user of the service."""
     properties = [f"EnvironmentFile={file}" for file in environment_files]
     properties += [f"User={USER}", f"Group={USER}", "UMask=0077", "WorkingDirectory=/var/lib/litellm"]
-    properties += [f"RuntimeMaxSec={LONGEST_SECONDS}", "TimeoutStopSec=20", f"UnsetEnvironment={unset}"]
+    properties += [f"RuntimeMaxSec={LONGEST_SECONDS}", "TimeoutStopSec=20"]
     run = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *(f"--property={value}" for value in properties)]
     done = subprocess.run([*run, *command], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -105,7 +105,7 @@ def ship() -> None:
     """Start the shipper, anew where it runs."""
     subprocess.run(["systemctl", "stop", SHIPPER], capture_output=True, check=False)  # it may not run yet
     python = "/opt/litellm/venv/bin/python"
-    systemd_run(SHIPPER, [*ENVIRONMENT_FILES, ENVIRONMENT], "", python, "-m", "litellm_sqlalchemy", "ship")
+    systemd_run(SHIPPER, [*ENVIRONMENT_FILES, ENVIRONMENT], python, "-m", "litellm_sqlalchemy", "ship")
 
 
 def start() -> dict[str, str]:
@@ -120,9 +120,7 @@ def start() -> dict[str, str]:
         file.write_text(yaml.safe_dump(with_models), encoding="utf-8")
         shutil.chown(file, "root", USER)
         side.port = free_port()
-        gateway = ["/opt/litellm/venv/bin/litellm", f"--config={file}", "--host=127.0.0.1", f"--port={side.port}"]
-        unset = "" if side.logs else HOOKS
-        systemd_run(side.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], unset, *gateway, "--num_workers=1")
+        systemd_run(side.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], *gateway(side, file))
     ship()
     for side in SIDES:
         wait_for(side, began + START_PATIENCE)

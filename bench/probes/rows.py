@@ -3,6 +3,7 @@
 
     rows.py drain    the shipper, from a spool, against raw COPY and against the ORM, a pair a transaction
     rows.py insert   raw COPY into a schema that holds many pairs against one that holds none
+    rows.py pace     what it takes to insert a pair, milliseconds, again and again at a fixed pace
     rows.py store    stores pairs of a size on a day of their own, for their bytes to be counted
     rows.py spool    fills the spool and leaves it to the shipper; waits until that has emptied it
 
@@ -40,6 +41,7 @@ DIFFERENT_BYTES = 30_000_000
 ORM_SECONDS = 1.5
 DRAIN_PATIENCE = 240.0
 POLL_SECONDS = 0.05
+PACE_SECONDS = 0.01
 
 Copies = list[tuple[str, bytes]]
 
@@ -175,6 +177,20 @@ def insert(given: argparse.Namespace, settings: Settings) -> list[dict[str, floa
     return rounds
 
 
+def pace(given: argparse.Namespace, settings: Settings) -> list[float]:
+    """Milliseconds that each transaction of one pair took, as the shipper stores it."""
+    engine = make_engine(in_schema(settings, given.schemas[0]))
+    rows = list(exchanges(given.size, round(given.seconds / PACE_SECONDS), time.time_ns() // 1000))
+    taken = []
+    began = time.perf_counter()
+    for number, row in enumerate(rows):
+        time.sleep(max(0.0, began + number * PACE_SECONDS - time.perf_counter()))
+        taken.append(round(timed(lambda row=row: shipper.store(engine, [row])) * 1000, 3))  # type: ignore[misc]
+        if time.perf_counter() - began > given.seconds:
+            break
+    return taken
+
+
 def in_schema(settings: Settings, schema: str) -> Settings:
     """The settings with another schema of the benchmark."""
     url = make_url(settings.require_url()).update_query_dict({"options": f"-csearch_path={schema}"})
@@ -212,10 +228,11 @@ def backlog(given: argparse.Namespace, settings: Settings) -> dict[str, float]:
 def main() -> int:
     """Do what was asked for and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["drain", "insert", "store", "spool"])
+    parser.add_argument("what", choices=["drain", "insert", "pace", "store", "spool"])
     parser.add_argument("--size", type=int, default=2048, help="bytes of the JSON of a pair")
     parser.add_argument("--pairs", type=int, default=0, help="pairs a round; spool: 0 waits until it is empty")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--day", type=int, default=0, help="days from today")
     parser.add_argument("--schemas", nargs="+", default=[])
     given = parser.parse_args()
@@ -224,6 +241,8 @@ def main() -> int:
         found: Any = drain(given, settings, make_engine(settings))
     elif given.what == "insert":
         found = insert(given, settings)
+    elif given.what == "pace":
+        found = pace(given, settings)
     elif given.what == "store":
         found = store(given, make_engine(settings))
     else:

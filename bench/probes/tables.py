@@ -4,6 +4,7 @@
     tables.py create           makes the schemas anew, with the tables of this release
     tables.py fill             fills a day with small pairs, made by the server itself
     tables.py expire           drops a day as the timer does, and deletes the rows of another one
+    tables.py retain           drops the oldest day as the timer does, while a transaction that has read it stays open
     tables.py sizes            the bytes of a day
     tables.py drop             removes the schemas
 
@@ -28,6 +29,8 @@ from litellm_sqlalchemy.settings import get_settings
 
 NAME = re.compile("litellm_bench[a-z_]*")
 DAYS_AHEAD = 4
+RETRY_SECONDS = 0.5
+"""Between attempts to drop a day that is in use; the timer waits longer."""
 LONGEST_MAINTENANCE_MB = 512
 
 FILL_REQUESTS = """
@@ -155,6 +158,27 @@ def expire(name: str, today: date) -> dict[str, Any]:
     return {"pairs": pairs[oldest], "deleting": deleting, "dropping": dropping}
 
 
+def retain(name: str, today: date) -> dict[str, Any]:
+    """Expire the oldest day, which is in use; and once more when it is not."""
+    engine = engine_for(name)
+    with engine.connect() as reader:
+        oldest, second = sorted(partitions.days(reader))[:2]
+        keep = (today - second).days
+        # By the parent, as a report would.
+        query = f"SELECT count(*) FROM {partitions.TABLES[0]} WHERE created_at < :end"  # noqa: S608
+        reader.execute(text(query), {"end": partitions.Partition(oldest).end})
+        started = time.perf_counter()
+        held_up = retention.expire(engine, keep, 0, today=today, pause=RETRY_SECONDS)
+        gave_up = time.perf_counter() - started
+    started = time.perf_counter()
+    done = retention.expire(engine, keep, 0, today=today, pause=RETRY_SECONDS)
+    dropped = time.perf_counter() - started
+    suffix = partitions.Partition(oldest).suffix
+    if held_up.postponed != [suffix] or done.dropped != [suffix]:
+        raise RuntimeError(f"with a reader {held_up}, without one {done}")
+    return {"attempts": retention.ATTEMPTS, "gave_up_s": gave_up, "dropped_s": dropped}
+
+
 def sizes(name: str, day: date) -> dict[str, int]:
     """The bytes of a day: both tables with their TOAST, and the indexes of both."""
     with engine_for(name).connect() as connection:
@@ -170,7 +194,7 @@ def sizes(name: str, day: date) -> dict[str, int]:
 def main() -> int:
     """Do what was asked for and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["create", "fill", "expire", "sizes", "drop"])
+    parser.add_argument("what", choices=["create", "fill", "expire", "retain", "sizes", "drop"])
     parser.add_argument("--schemas", nargs="+", required=True)
     parser.add_argument("--service", default="", help="the role of the service")
     parser.add_argument("--day", type=int, default=0, help="days from today")
@@ -187,6 +211,8 @@ def main() -> int:
         found = fill(name, day, given.pairs)
     elif given.what == "expire":
         found = expire(name, today)
+    elif given.what == "retain":
+        found = retain(name, today)
     elif given.what == "sizes":
         found = sizes(name, day)
     else:

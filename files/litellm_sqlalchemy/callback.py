@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.auth.route_checks import RouteChecks
 
 from litellm_sqlalchemy.capture import CaptureMiddleware, OpenExchange, current
-from litellm_sqlalchemy.exchange import Document, cut, microseconds
+from litellm_sqlalchemy.exchange import Document, cut
 from litellm_sqlalchemy.locks import WorkerLock
 from litellm_sqlalchemy.recorder import NoRoomError, Recorder
 from litellm_sqlalchemy.redaction import Redactor
@@ -31,13 +31,14 @@ from litellm_sqlalchemy.spool import Spool
 SHUTDOWN_PATIENCE = 5.0
 """Seconds that a stopping worker gives LiteLLM to account for what it has answered."""
 
-FLUSH_SECONDS = 0.002
-"""Seconds that an outcome waits for its accounting, so that both are one commit."""
+FLUSH_SECONDS = 0.02
+"""Seconds that an outcome waits for its accounting and for those of others, so that they are one commit."""
 
 CATCH_UP_SECONDS = 1.0
 """Seconds between two looks at what the spool would not take at once."""
 
 _SHA256_HEX = re.compile("[0-9a-f]{64}")
+_MILLISECOND = timedelta(milliseconds=1)
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def _accounting(exchange: OpenExchange, summary: Mapping[str, Any], start: datet
         "end_user": summary.get("end_user") or None,
         "provider": summary.get("custom_llm_provider"),
         "model": summary.get("model"),
-        "provider_ms": (microseconds(end) - microseconds(start)) / 1000,
+        "provider_ms": (end - start) / _MILLISECOND,
         # What was not streamed is in the outcome, as the client saw it.
         "response": summary.get("response") if exchange.is_stream else None,
     }

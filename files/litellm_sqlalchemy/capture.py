@@ -13,6 +13,7 @@ import uuid
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from litellm_sqlalchemy.exchange import CLIENT_CLOSED_REQUEST, Document, cut, decode, encode
@@ -32,6 +33,7 @@ CALL_ID_HEADER = b"x-litellm-call-id"
 
 # Where LiteLLM looks for a key, in its order: litellm/proxy/auth/user_api_key_auth.py
 _KEY_HEADERS = (b"x-litellm-api-key", b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key")
+_SCHEME = re.compile(rb"^(Bearer|Basic)\s+", re.IGNORECASE)
 _FIRST_ERROR = 400
 
 current: ContextVar["OpenExchange | None"] = ContextVar("litellm_sqlalchemy_exchange", default=None)
@@ -57,7 +59,7 @@ class OpenExchange:
         self.client_address: str | None = scope["client"][0] if scope.get("client") else None
         self.request_id: str | None = None
         self.model: str | None = None
-        self.identity: Document = {"key_hash": self._presented_key()}
+        self.identity: Document = {}
         self.authenticated = False
         self.attempts: list[Document] = []
         self.error: Document | None = None
@@ -178,6 +180,7 @@ class OpenExchange:
                 "model": self.model,
                 "payload": payload,
                 "client_address": self.client_address,
+                "key_hash": self.identity.get("key_hash") or self._presented_key(),
                 **self.identity,
             },
         )
@@ -187,11 +190,10 @@ class OpenExchange:
                 self._recorder.account(self._seq, self.accounting)
 
     def _presented_key(self) -> str | None:
-        """The hash of the key in the headers, as LiteLLM computes it; for what is refused before LiteLLM tells."""
+        """The hash of the key in the headers, as LiteLLM computes it; where LiteLLM itself does not tell."""
         for name in _KEY_HEADERS:
             if name in self._headers:
-                key = re.sub(rb"^(Bearer|Basic)\s+", b"", self._headers[name], flags=re.IGNORECASE)
-                return hashlib.sha256(key).hexdigest()
+                return _hash_of_key(self._headers[name])
         return None
 
     def _first_token_ms(self) -> float | None:
@@ -224,6 +226,11 @@ class OpenExchange:
         if "json" not in content_type:
             return {"content_type": content_type, "bytes": len(body)}
         return _parsed(body)
+
+
+@lru_cache(maxsize=256)
+def _hash_of_key(header: bytes) -> str:
+    return hashlib.sha256(_SCHEME.sub(b"", header)).hexdigest()
 
 
 def _parsed(body: bytes) -> Any:

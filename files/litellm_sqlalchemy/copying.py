@@ -51,10 +51,21 @@ class _Lines:
             b"\t".join([field(value) for field, value in zip(fields, row.values(), strict=True)]) + b"\n"
             for row in rows
         )
+        self._rest = memoryview(b"")
         self.failure: Exception | None = None
 
     def read(self, size: int) -> bytes:
-        """About that many bytes; none at the end."""
+        """About that many bytes, at most twice as many; none at the end.
+
+        A long line comes in pieces: libpq would keep a buffer of its length for as long as the connection lives.
+        """
+        if not self._rest:
+            self._rest = memoryview(self._next_lines(size))
+        at = len(self._rest) if len(self._rest) <= 2 * size else size
+        piece, self._rest = bytes(self._rest[:at]), self._rest[at:]
+        return piece
+
+    def _next_lines(self, size: int) -> bytes:
         lines = []
         left = size
         try:

@@ -33,9 +33,13 @@ CREDENTIAL_FIELDS = frozenset(
     }
 )
 
-# Keys of OpenAI, Anthropic and LiteLLM itself all look like this.
-# In a text that itself holds JSON, an escape such as \n may stand before one.
-_KEY = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))sk-[A-Za-z0-9_\-]{16,}")
+# Keys of OpenAI (sk-proj-…), Anthropic (sk-ant-…) and LiteLLM itself (sk- and 22 characters) all look like this.
+# In a text that itself holds JSON, an escape such as \n may stand before one. What comes before is looked at last, so
+# that the search is one for three letters.
+_KEY = re.compile(r"sk-(?:(?<![A-Za-z0-9]sk-)|(?<=\\[nrtbf]sk-))[A-Za-z0-9_\-]{16,}")
+# And this is no key but a part of an address or a file's name: only small words and short numbers. Of LiteLLM's keys,
+# drawn at random, one in a hundred million looks like it.
+_WORDS = re.compile(r"sk-(?!(?:proj|ant|or|svcacct|admin|lf)-)(?:[a-z]+|[0-9]{1,4})(?:[-_](?:[a-z]+|[0-9]{1,4}))+[-_]?")
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$")
 _URL_PASSWORD = re.compile(r"^\w+(?:\+\w+)?://[^:/@]*:([^@]+)@")
 _SHORTEST_SECRET = 8
@@ -94,4 +98,8 @@ class Redactor:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, REDACTED)
-        return _KEY.sub(REDACTED, text) if "sk-" in text else text
+        return _KEY.sub(_without_key, text) if "sk-" in text else text
+
+
+def _without_key(found: re.Match[str]) -> str:
+    return found[0] if _WORDS.fullmatch(found[0]) else REDACTED

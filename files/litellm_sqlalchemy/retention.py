@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from litellm_sqlalchemy.partitions import TABLES, Partition, days
 
-LOCK_TIMEOUT_MS = 500
+LOCK_TIMEOUT_MS = 100
 """Milliseconds that a step waits for a lock; inserts that came after it wait behind it as long."""
 
 ATTEMPTS = 10

@@ -67,8 +67,8 @@ _MOVED_AT_ONCE = 100
 _MOVED_BYTES_AT_ONCE = 4 * 1024**2
 """Exchanges, and bytes of them, moved in a transaction, so that the workers never wait long for the write lock."""
 
-_READY_BYTES = 16 * 1024**2
-"""Bytes of documents read at once, however few exchanges that makes."""
+_READY_BYTES = 8 * 1024**2
+"""Bytes of documents read at once, however few exchanges that makes; but one at least."""
 
 _VACUUM_PAGES = 500
 """Free pages given back to the file system a housekeeping round."""
@@ -215,14 +215,14 @@ class Spool:
             )
         ) as rows:
             for seq, created_at, request_id, *documents in rows:
+                size += sum(len(document or b"") for document in documents)
+                if found and size > _READY_BYTES:
+                    break
                 try:
                     request, outcome, accounting = (_decode(document) for document in documents)
                     found.append(Exchange(seq, created_at, request_id, request or {}, outcome, accounting))
                 except ValueError as error:
                     broken.append((seq, f"its document cannot be read: {error}"))
-                size += sum(len(document or b"") for document in documents)
-                if size > _READY_BYTES:
-                    break
         for seq, reason in broken:
             self.set_aside(seq, reason)
         return found

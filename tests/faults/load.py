@@ -24,11 +24,12 @@ _CALL_ID = "x-litellm-call-id"
 class Recipe:
     """How to make a call.
 
-    ``{marker}`` in a body of bytes is replaced by the marker of the call; with ``expected`` None, any answer is right.
+    ``{marker}`` in a body of bytes is replaced by the marker of the call. ``expected`` are the statuses that are right;
+    none: any is.
     """
 
     kind: str
-    expected: int | None = 200
+    expected: tuple[int, ...] = (200,)
     body: bytes | None = None
     directives: str = ""
     stream: bool = False
@@ -42,8 +43,9 @@ CHAT = Recipe("chat")
 NAMED_CHAT = Recipe("chat, id by the client", names_itself=True)
 SLOW_STREAM = Recipe("stream of 4 s", stream=True, directives="[[chunks=40]][[chunk_delay=0.1]]")
 STREAM = Recipe("stream", stream=True, directives="[[chunks=12]][[chunk_delay=0.04]]")
-UNKNOWN_MODEL = Recipe("unknown model", expected=400, model="no-such-model", names_itself=True)
-STRANGER = Recipe("stranger", expected=400, key="sk-not-a-key-of-this-gateway", names_itself=True)
+UNKNOWN_MODEL = Recipe("unknown model", expected=(400,), model="no-such-model", names_itself=True)
+# A key that is nobody's: while PostgreSQL is away, LiteLLM cannot know that.
+STRANGER = Recipe("stranger", expected=(401, 503), key="sk-not-a-key-of-this-gateway", names_itself=True)
 MIX = (CHAT, NAMED_CHAT, STREAM, CHAT, CHAT, STREAM, UNKNOWN_MODEL, CHAT, NAMED_CHAT, STREAM, CHAT, STRANGER)
 
 
@@ -53,7 +55,7 @@ class Call:
 
     marker: str
     kind: str
-    expected: int | None
+    expected: tuple[int, ...]
     status: int | None = None
     call_id: str | None = None
     complete: bool = False
@@ -63,7 +65,7 @@ class Call:
     @property
     def succeeded(self) -> bool:
         """Whether the client got what it would have got without a fault."""
-        return self.status is not None and self.expected in (None, self.status) and self.complete
+        return self.status is not None and (not self.expected or self.status in self.expected) and self.complete
 
 
 @dataclass(slots=True)
@@ -91,13 +93,16 @@ class Load:
         self._ready.wait(timeout=10)
 
     def send(self, recipe: Recipe) -> None:
-        """Make one more call, besides the steady ones."""
+        """Make one more call, besides the steady ones; none where the load has ended."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._begin, recipe)
+        if not self._stop.is_set():
+            self._loop.call_soon_threadsafe(self._begin, recipe)
 
     def break_off(self) -> None:
-        """Make no more calls, the steady ones as well as others."""
+        """Make no more calls, the steady ones as well as others, and give up those under way."""
         self._stop.set()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._give_up)
 
     def stop(self) -> None:
         """Make no more calls and wait until each has come to its end."""
@@ -126,6 +131,10 @@ class Load:
             while self._tasks:
                 await asyncio.wait(set(self._tasks))
 
+    def _give_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def _begin(self, recipe: Recipe) -> None:
         if self._stop.is_set():
             return
@@ -151,7 +160,7 @@ class Load:
             return
         call.complete = not recipe.stream or call.status != 200 or b"data: [DONE]" in text
         call.request_log_full = call.status == 503 and b"request log has no room" in text
-        if recipe.expected not in (None, call.status):
+        if recipe.expected and call.status not in recipe.expected:
             call.error = f"HTTP {call.status}"
         elif not call.complete:
             call.error = "stream cut"

@@ -51,6 +51,8 @@ class Conversation:
         if not self._process.stdin.closed:
             self._process.stdin.close()
         self._process.wait(timeout=PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class Machine:
@@ -87,6 +89,10 @@ class Machine:
         """Start a script of the folder probes, which runs until it is told to end."""
         source = (PROBES / name).read_text()
         return Conversation(self._enter("runuser", "-u", user, "--", "python3", "-c", source, *arguments))
+
+    def hold(self) -> "Conversation":
+        """A command that says nothing and ends when it is told to, or when the host does."""
+        return Conversation(self._enter("cat"))
 
     @contextmanager
     def cut_from(self, address: str) -> Iterator[None]:

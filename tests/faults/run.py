@@ -33,12 +33,14 @@ def prepared(gateway: Gateway) -> Iterator[Scene]:
             say("the gateway is as it was deployed")
 
 
-def run(fault: Fault, lab: Lab, scene: Scene, gateway: Gateway, database: Database) -> Result:
+def run(
+    fault: Fault, lab: Lab, scene: Scene, gateway: Gateway, database: Database, *, is_short: bool = False
+) -> Result:
     """Play one fault and count; UnhealthyError where the system is not fit for it."""
     number = list(FAULTS).index(fault.name) + 1
     say(f"[{number}/{len(FAULTS)}] {fault.name}")
     scene.change(fault.scenery)
-    stage = Stage(fault.name, f"faults-{_RUN}-{number}-", lab, gateway, database)
+    stage = Stage(fault.name, f"faults-{_RUN}-{number}-", lab, gateway, database, is_short=is_short)
     try:
         _see_that_it_is_healthy(stage)
         fault.play(stage)
@@ -62,6 +64,7 @@ def run(fault: Fault, lab: Lab, scene: Scene, gateway: Gateway, database: Databa
 def _see_that_it_is_healthy(stage: Stage) -> None:
     try:
         stage.database.wait_until_ready()
+        stage.expect_hosts()
         stage.gateway.wait_until_ready()
         stage.gateway.wait_until_shipping()
         drained = stage.wait_until_drained()

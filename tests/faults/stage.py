@@ -11,7 +11,8 @@ from faults.database import Database
 from faults.gateway import Gateway, Ledger
 from faults.inventory import Lab
 from faults.load import CALLS_A_SECOND, MIX, Call, Load, Recipe
-from faults.machine import CommandError
+from faults.machine import CommandError, Machine
+from faults.presence import Presence
 from faults.watch import SpoolWatch
 
 BEFORE, AFTER = 4.0, 4.0
@@ -25,8 +26,11 @@ CLOCK_MARGIN = 2 * 3600.0
 class Stage:
     """One fault's run: break something within ``load()``, say when it is ``over()``, then ``settle()``."""
 
-    def __init__(self, fault: str, prefix: str, lab: Lab, gateway: Gateway, database: Database) -> None:
+    def __init__(
+        self, fault: str, prefix: str, lab: Lab, gateway: Gateway, database: Database, *, is_short: bool = False
+    ) -> None:
         self.prefix = prefix
+        self.is_short = is_short
         self.lab = lab
         self.gateway = gateway
         self.database = database
@@ -39,10 +43,15 @@ class Stage:
         self.problems: list[str] = []
         self._over: float | None = None
         self._before: Ledger | None = None
-        self._watch = SpoolWatch(gateway, self._stop_load)
+        self._upstream = Machine(lab.podman, lab.containers["upstream"], lab.addresses["upstream"])
+        self._gone: str | None = None
+        self._watch = SpoolWatch(gateway)
+        self._presences = [Presence(machine, self._lose) for machine in (gateway, database, self._upstream)]
 
     def close(self) -> None:
         """Let go of the hosts."""
+        for presence in self._presences:
+            presence.close()
         self._watch.close()
 
     @contextmanager
@@ -58,12 +67,14 @@ class Stage:
         The ledger is asked in between, too: it balances at any moment.
         """
         self._before = self.gateway.ledger()
-        self.expect_host()
+        self.expect_hosts()
         self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix)
         self.traffic.start()
         try:
             time.sleep(before)
+            self.expect_hosts()
             yield self.traffic
+            self.expect_hosts()
             if self._over is None:
                 self.over()
             end = time.monotonic() + after
@@ -85,6 +96,7 @@ class Stage:
         assert self.traffic is not None
         assert self._before is not None
         assert self._over is not None
+        self.expect_hosts()
         if not self.wait_until_drained(patience):
             self.problem(f"the spool was not empty {patience:.0f} s after the load")
         since = self.began - CLOCK_MARGIN
@@ -127,16 +139,21 @@ class Stage:
         """The most exchanges that waited in the spool at once."""
         return self._watch.most_waiting()
 
-    def expect_host(self) -> None:
-        """CommandError where the gateway's host is gone: nothing may be sent to its address any more."""
-        if self._watch.gone:
-            raise CommandError("the gateway's host is gone")
+    def expect_hosts(self) -> None:
+        """CommandError where a host is gone: nothing may be sent to its address any more."""
+        if self._gone:
+            raise CommandError(f"the host {self._gone} is gone")
 
-    def _stop_load(self) -> None:
+    def _lose(self, container: str) -> None:
+        """A host is gone: neither the load nor the gateway's services, where they are left, may go on sending."""
+        self._gone = self._gone or container
         if self.traffic is not None:
             self.traffic.break_off()
+        if container != self.gateway.container:
+            self.gateway.stop()
 
     def _seen_by_provider(self, calls: list[Call]) -> set[str]:
+        self.expect_hosts()
         with httpx.Client(base_url=self.lab.upstream_url, trust_env=False, timeout=10) as client:
             answers = {call.marker: client.get("/_calls", params={"marker": call.marker}) for call in calls}
         return {marker for marker, answer in answers.items() if answer.json()["count"] > 0}

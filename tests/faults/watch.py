@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from faults.gateway import SPOOL, USER, Gateway
@@ -24,12 +23,10 @@ class Sample:
 class SpoolWatch:
     """Looks at the spool from a process of its own on the gateway, independently of the shipper."""
 
-    def __init__(self, gateway: Gateway, when_gone: Callable[[], None]) -> None:
-        """``when_gone`` is called, from a thread, where the host is gone: its address is then somebody else's."""
+    def __init__(self, gateway: Gateway) -> None:
         self._samples: list[Sample] = []
         self._closing = False
-        self._when_gone = when_gone
-        self.gone = False
+        self._ended = False
         self._watcher = gateway.talk("spool_watch.py", SPOOL, user=USER)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -45,8 +42,8 @@ class SpoolWatch:
         deadline = time.monotonic() + patience
         since = time.time()
         while time.monotonic() < deadline:
-            if self.gone:
-                raise CommandError("the gateway's host is gone")
+            if self._ended:
+                raise CommandError("nobody looks at the spool any more")
             recent = [sample for sample in self._samples if sample.at >= since]
             # The last stretch in which nothing waited
             start = next((n for n in range(len(recent), 0, -1) if recent[n - 1].waiting != 0), 0)
@@ -73,9 +70,7 @@ class SpoolWatch:
         while True:
             try:
                 seen = json.loads(self._watcher.hear())
-            except CommandError:
-                if not self._closing:
-                    self.gone = True
-                    self._when_gone()
+            except (CommandError, ValueError):  # it has ended, in the middle of a line perhaps
+                self._ended = not self._closing
                 return
             self._samples.append(Sample(seen["at"], seen["waiting"], seen["oldest"]))

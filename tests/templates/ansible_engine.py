@@ -27,6 +27,8 @@ from ansible.vars.manager import VariableManager  # noqa: E402
 SECRETS = {
     "database_password": "Pq7rTn2vXw9yZb4cDf6g",
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
+    "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
+    "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
 }
 FACTS = {
     "architecture": "x86_64",

@@ -17,6 +17,8 @@ from ansible_engine import FACTS, PROJECT, Deployment
 SECRETS = {
     "database_password": "Pq7rTn2vXw9yZb4cDf6g",
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
+    "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
+    "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
     "litellm_secrets": {"OPENAI_API_KEY": "a-real-key-1f9c27d3"},
 }
 CHAT = {"model_name": "chat", "litellm_params": {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}}
@@ -86,9 +88,11 @@ def test_environments_of_the_repository_lack_their_secrets_only(environment: str
     found = reported(Deployment(environment, facts={}, extra={"litellm_secrets": {"OPENAI_API_KEY": "real"}}), "main")
     file = f"inventory/{environment}/group_vars/all/secrets.yml"
     assert found == [
-        f"2 mistakes in inventory/{environment}, no host was touched:",
-        f"database_password has no value in {file}: make one with `make secrets ENV={environment}`.",
-        f"litellm_master_key has no value in {file}: make one with `make secrets ENV={environment}`.",
+        f"4 mistakes in inventory/{environment}, no host was touched:",
+        *[
+            f"{name} has no value in {file}: make one with `make secrets ENV={environment}`."
+            for name in ("database_password", "litellm_master_key", "litellm_salt_key", "litellm_ui_password")
+        ],
     ]
 
 
@@ -133,6 +137,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "LiteLLM's default key": ({"litellm_master_key": "sk-1234"}, "litellm_master_key is a well-known default", SECRET),
     "a master key without sk-": ({"litellm_master_key": KEY[3:]}, "does not begin with sk-", SECRET),
     "a short master key": ({"litellm_master_key": "sk-k3Jd8sL0"}, "at least 24 random characters after sk-", SECRET),
+    "no salt": ({"litellm_salt_key": None}, "litellm_salt_key has no value in ", SECRET),
+    "a salt without sk- that is short": ({"litellm_salt_key": "k3Jd8sL0qPz"}, "at least 24 random characters", SECRET),
+    "no password of the admin UI": ({"litellm_ui_password": ""}, "litellm_ui_password has no value in ", SECRET),
+    "a password that the admin UI shares": (
+        {"litellm_ui_password": KEY, "litellm_master_key": KEY},
+        "litellm_master_key is the same as litellm_ui_password: use two secrets",
+        SECRET,
+    ),
     "a dull master key": ({"litellm_master_key": "sk-" + "0" * 40}, "litellm_master_key is easy to guess", SECRET),
     "one secret for two": (
         {"database_password": KEY, "litellm_master_key": KEY},
@@ -298,7 +310,21 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "litellm_environment.LITELLM_DB_POOL_SIZE is set by the role itself",
         MAIN,
     ),
-    "Prisma's variable": ({"litellm_environment": {"DATABASE_URL": "none"}}, "which is not installed", MAIN),
+    "LiteLLM's database": (
+        {"litellm_environment": {"DATABASE_URL": "none"}},
+        "litellm_environment.DATABASE_URL is not for you to set: use nothing: the role connects LiteLLM to PostgreSQL",
+        MAIN,
+    ),
+    "the name of the admin UI": (
+        {"litellm_environment": {"UI_USERNAME": "me"}},
+        "litellm_environment.UI_USERNAME is set by the role itself",
+        MAIN,
+    ),
+    "a switch that has a variable of its own": (
+        {"litellm_general_settings": {"allow_requests_on_db_unavailable": True}},
+        "is not for you to set: use litellm_allow_requests_on_db_unavailable",
+        MAIN,
+    ),
     "a master key among the settings": (
         {"litellm_general_settings": {"master_key": KEY}},
         "litellm_general_settings.master_key is not for you to set: use litellm_master_key",
@@ -420,7 +446,7 @@ def test_mistake_is_reported_with_the_file_to_edit_and_no_secret(report: Report,
     assert len(sentences) == 1
     assert sentence in sentences[0]
     assert f"{tmp_path}/example/{file}" in sentences[0]
-    given = [str(changes.get(name) or "") for name in ("database_password", "litellm_master_key")]
+    given = [str(changes.get(name) or "") for name in SECRETS]
     for secret in filter(None, [*given, *IN_THE_OPEN, KEY, str(SECRETS["database_password"])]):
         assert secret not in sentences[0]
 

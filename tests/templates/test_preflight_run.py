@@ -53,6 +53,8 @@ MAIN = {
 SECRETS = {
     "database_password": "Pq7rTn2vXw9yZb4cDf6g",
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
+    "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
+    "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
     "litellm_secrets": {"OPENAI_API_KEY": "a-real-key-1f9c27d3"},
 }
 HOSTS = {

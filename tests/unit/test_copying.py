@@ -41,7 +41,9 @@ class Server:
         if self._error is not None:
             raise self._error
         self.statements.append(statement)
-        text = b"".join(iter(lambda: file.read(size), b"")).decode()
+        pieces = list(iter(lambda: file.read(size), b""))
+        assert max(map(len, pieces)) <= 2 * size, "libpq keeps a buffer of the longest piece"
+        text = b"".join(pieces).decode()
         assert text.endswith("\n")
         for line in text[:-1].split("\n"):
             assert "\r" not in line
@@ -94,6 +96,13 @@ def test_text_arrives_as_it_is(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")))
 def test_any_text_arrives_as_it_is(text: str) -> None:
     assert copied(Request, request_id=text, route=text) == [text, text]
+
+
+def test_large_document_comes_in_pieces_among_small_ones() -> None:
+    server = Server()
+    documents = [{"n": 1}, {"large": "x" * 5_000_000}, {"n": 2}, {"large": "\\" * 300_000}, {"n": 3}]
+    copy_rows(server, Request.__table__, [{"payload": document} for document in documents])  # type: ignore[arg-type]
+    assert [decode((row[0] or "").encode()) for row in server.rows] == documents
 
 
 def test_values_are_written_as_postgresql_reads_them() -> None:

@@ -78,7 +78,15 @@ def test_first_run_makes_every_secret(run: Run, secrets_file: Path) -> None:
     code, said, _ = run()
     made = yaml.safe_load(secrets_file.read_text())
     assert code == 0
-    assert set(made) == {"database_password", "litellm_master_key", "litellm_secrets"}
+    assert set(made) == {
+        "database_password",
+        "litellm_master_key",
+        "litellm_salt_key",
+        "litellm_ui_password",
+        "litellm_secrets",
+    }
+    assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_salt_key"])
+    assert len(made["litellm_ui_password"]) >= 32
     assert len(made["database_password"]) >= 32
     assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_master_key"])
     assert "made database_password, litellm_master_key" in said

@@ -1,5 +1,7 @@
 """Redaction: no credential reaches a disk, and everything else does as it came."""
 
+import string
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from litellm_sqlalchemy.redaction import (
 
 KEY = "sk-proj-0123456789abcdefABCDEF_-"
 SECRET = "hunter2-hunter2"
+URL_SAFE = string.ascii_letters + string.digits + "_-"
 ORDINARY = [
     "sk-",
     "sk-short",
@@ -25,6 +28,8 @@ ORDINARY = [
     "disk-0123456789abcdef0123456789abcdef",
     "SK-0123456789ABCDEF0123456789",
     "ask-me-anything-about-sk-learn",
+    "https://example.org/docs/sk-some-long-slug-of-2026",
+    "sk-learn-is-not-the-name-of-the-package_",
     "the password is in the vault; api_key: see the wiki; Authorization follows",
     "0123456789abcdef" * 4,
 ]
@@ -119,6 +124,29 @@ def test_key_in_a_raw_text_that_holds_json_is_redacted(escape: str) -> None:
     """The events of a stream, or a body that is no JSON: a line break in them is a backslash and a letter."""
     raw = 'data: {"content":"' + escape + KEY + '"}'
     assert redact({"events": raw}) == {"events": raw.replace(KEY, REDACTED)}
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "length", "prefix"),
+    [
+        (URL_SAFE, 22, "sk-"),
+        (string.ascii_letters + string.digits, 48, "sk-"),
+        (URL_SAFE, 120, "sk-proj-"),
+        (URL_SAFE, 95, "sk-ant-api03-"),
+        (string.hexdigits[:16], 64, "sk-or-v1-"),
+        (string.hexdigits[:16], 32, "sk-"),
+    ],
+    ids=["LiteLLM", "OpenAI", "OpenAI, of a project", "Anthropic", "OpenRouter", "hexadecimal"],
+)
+def test_keys_as_they_are_issued_are_redacted(alphabet: str, length: int, prefix: str) -> None:
+    chance = Random(4711)
+    keys = [prefix + "".join(chance.choices(alphabet, k=length)) for _ in range(3000)]
+    assert {redact(f"see /{key}, or {key}") for key in keys} == {f"see /{REDACTED}, or {REDACTED}"}
+
+
+@pytest.mark.parametrize("key", ["sk-abcdefghijklmnopqrstuv", "sk-ant-only-small-words", "sk-0123456789-0123456789"])
+def test_what_is_not_clearly_words_is_redacted(key: str) -> None:
+    assert redact(key) == REDACTED
 
 
 def test_every_key_of_a_text_is_redacted() -> None:

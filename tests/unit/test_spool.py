@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from litellm_sqlalchemy import ledger as balance
-from litellm_sqlalchemy.exchange import Exchange
+from litellm_sqlalchemy.exchange import Exchange, encode
 from litellm_sqlalchemy.spool import Ledger, Spool
 
 REQUEST, OUTCOME, ACCOUNTING = b'{"route":"/"}', b'{"outcome":"success"}', b'{"cost":0.5}'
@@ -138,18 +138,17 @@ def test_exchange_that_waits_does_not_hold_up_the_next(spool: Spool) -> None:
     assert ready_seqs(spool) == [following]
 
 
-def test_batch_is_limited_in_bytes_as_well(spool: Spool) -> None:
+def test_large_exchanges_come_few_at_a_time_and_larger_ones_alone(spool: Spool) -> None:
     """The shipper's memory, after an outage during which long prompts were sent."""
-    big = b'{"payload":"' + b"x" * 5_000_000 + b'"}'
-    seqs = [spool.open("w", n, "big", big)[0] for n in range(6)]
-    for seq in seqs:
+    sizes = (5, 5, 1, 1, 20, 1)
+    for number, size in enumerate(sizes):
+        seq, _ = spool.open("w", 1_000 + number, "call", encode({"payload": "x" * size * 1_000_000}))
         spool.finish(seq, OUTCOME, 0)
-    sizes = []
-    while batch := spool.ready(500):
-        sizes.append(len(batch))
-        spool.forget_stored([exchange.seq for exchange in batch])
-    assert sum(sizes) == 6
-    assert max(sizes) <= 4
+    portions = []
+    while found := spool.ready(100):
+        portions.append([len(exchange.request["payload"]) // 1_000_000 for exchange in found])
+        spool.forget_stored([exchange.seq for exchange in found])
+    assert portions == [[5], [5, 1, 1], [20], [1]]
 
 
 def test_document_that_cannot_be_read_is_set_aside(spool: Spool) -> None:

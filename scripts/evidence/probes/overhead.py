@@ -37,6 +37,7 @@ CONFIGURATION = Path("/etc/litellm/config.yaml")
 ENVIRONMENT_FILES = (Path("/etc/litellm/settings.env"), Path("/etc/litellm/litellm.env"))
 CALLBACK = "litellm_sqlalchemy.callback.request_log"
 HOOKS = "LITELLM_WORKER_STARTUP_HOOKS"
+INSTALL = "litellm_sqlalchemy.callback:install"
 USER = "litellm"
 MODEL = "evidence-mock"
 PATH = "/v1/chat/completions"
@@ -89,9 +90,21 @@ def environment() -> dict[str, str]:
     read = "set -a; " + "".join(f". {file}; " for file in ENVIRONMENT_FILES) + "exec env -0"
     done = subprocess.run(["sh", "-c", read], capture_output=True, text=True, check=True)
     known = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
-    if HOOKS not in known:
-        raise MeasuringError(f"{HOOKS} is not set: the request log is off (litellm_request_log)")
+    if INSTALL not in known.get(HOOKS, ""):
+        raise MeasuringError(f"{HOOKS} does not name {INSTALL}: the request log is off (litellm_request_log)")
     return known
+
+
+def gateway(side: Side, configuration_file: Path) -> list[str]:
+    """The command of a gateway on its port of loopback; without our hook where nothing is to be logged."""
+    others = ",".join(hook for hook in environment()[HOOKS].split(",") if hook != INSTALL)
+    command = ["/opt/litellm/venv/bin/litellm", f"--config={configuration_file}", "--host=127.0.0.1"]
+    return [
+        *([] if side.logs else ["/usr/bin/env", f"{HOOKS}={others}"]),
+        *command,
+        f"--port={side.port}",
+        "--num_workers=1",
+    ]
 
 
 def configuration(deployed: dict[str, Any], *, logs: bool) -> dict[str, Any]:
@@ -126,11 +139,8 @@ def start(side: Side, deployed: dict[str, Any]) -> None:
     properties = [f"EnvironmentFile={environment_file}" for environment_file in ENVIRONMENT_FILES]
     properties += [f"User={USER}", f"Group={USER}", "UMask=0077", "WorkingDirectory=/var/lib/litellm"]
     properties += ["RuntimeMaxSec=300", "TimeoutStopSec=20"]
-    if not side.logs:
-        properties.append(f"UnsetEnvironment={HOOKS}")
     command = ["systemd-run", "--quiet", "--collect", f"--unit={side.unit}", *(f"--property={p}" for p in properties)]
-    gateway = ["/opt/litellm/venv/bin/litellm", f"--config={file}", "--host=127.0.0.1", f"--port={side.port}"]
-    done = subprocess.run([*command, *gateway, "--num_workers=1"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *gateway(side, file)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise MeasuringError(f"{side.unit} does not start: {done.stderr.strip()}")
 

@@ -9,6 +9,7 @@ from faults.registry import fault
 from faults.stage import Stage
 
 OUTAGE_SECONDS = 60
+SHORT_OUTAGE_SECONDS = 10
 SLACK_BYTES = 16 * 1024**2
 TABLESPACE = "litellm_faults"
 TABLESPACE_DIRECTORY = "/var/lib/postgresql/litellm_faults"
@@ -18,17 +19,21 @@ WHERE relid::regclass::text LIKE '%' || to_char(now() AT TIME ZONE 'UTC', 'YYYYM
 """
 
 
-@fault("postgresql-stopped")
+@fault("postgresql-stopped", short=True)
 def postgresql_stopped(stage: Stage) -> None:
-    """A minute without a database, as for an upgrade: no client may notice, and the spool empties afterwards."""
+    """A minute without a database, as for an upgrade: no client may notice, and the spool empties afterwards.
+
+    Ten seconds in a short run.
+    """
+    seconds = SHORT_OUTAGE_SECONDS if stage.is_short else OUTAGE_SECONDS
     with stage.load():
         stage.database.stop()
         try:
-            time.sleep(OUTAGE_SECONDS)
+            time.sleep(seconds)
         finally:
             stage.database.start()
         stage.over()
-    stage.expect(stage.most_waiting() > OUTAGE_SECONDS, "the spool did not fill up while PostgreSQL was away")
+    stage.expect(stage.most_waiting() > seconds, "the spool did not fill up while PostgreSQL was away")
     stage.settle()
 
 

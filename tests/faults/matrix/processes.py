@@ -26,7 +26,7 @@ def sigterm_gateway(stage: Stage) -> None:
     stage.settle()
 
 
-@fault("sigkill-shipper")
+@fault("sigkill-shipper", short=True)
 def sigkill_shipper(stage: Stage) -> None:
     """Killed in its transaction, and between its commit and its note of it: rows would be lost, or stored twice."""
     between = 0

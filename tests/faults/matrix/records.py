@@ -58,7 +58,7 @@ def poison_records(stage: Stage) -> None:
         )
         try:
             for kind, body in POISON.items():
-                load.send(Recipe(kind, expected=None, body=body, names_itself=True))
+                load.send(Recipe(kind, expected=(), body=body, names_itself=True))
                 time.sleep(0.2)
             for _ in range(REFUSED_CALLS):
                 load.send(Recipe("refused by PostgreSQL", body=_chat(FORBIDDEN)))

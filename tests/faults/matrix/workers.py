@@ -28,7 +28,7 @@ def sigkill_worker(stage: Stage) -> None:
     stage.settle()
 
 
-@fault("sigkill-all-workers", TWO_WORKERS)
+@fault("sigkill-all-workers", TWO_WORKERS, short=True)
 def sigkill_all_workers(stage: Stage) -> None:
     """The gateway is gone from one moment to the next, as in a crash of the machine."""
     with stage.load() as load:

@@ -36,6 +36,19 @@ def test_proprietary_packages_are_absent(host: Any, environments: list[str]) -> 
         assert "litellm-enterprise" not in packages
 
 
+def test_prisma_and_node_are_absent(host: Any, environments: list[str]) -> None:
+    """Neither the package, nor an engine that it would download, nor what runs its command line."""
+    for environment in environments:
+        assert "prisma" not in json.loads(host.check_output("%s/bin/python -c %s", environment, LIST))
+    assert host.run("command -v node nodejs npm prisma").stdout == ""
+    engines = "find / -xdev ( -name '*query[-_]engine*' -o -name '*schema-engine*' -o -name node_modules ) -print -quit"
+    # Our own module answers to that name.
+    assert (
+        host.check_output(engines.replace("(", "\\(").replace(")", "\\)") + " -not -path '*/litellm_sqlalchemy/*'")
+        == ""
+    )
+
+
 def test_environments_belong_to_root(host: Any, environments: list[str]) -> None:
     """The services run from them and must not be able to change them."""
     for environment in environments:

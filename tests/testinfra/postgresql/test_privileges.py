@@ -1,4 +1,4 @@
-"""What the service may do once it is in: read the request log and add to it, and nothing else.
+"""What the service may do once it is in: read and add to the request log, look after LiteLLM's rows, and nothing else.
 
 Everything here is tried in a session of the service itself, over the network with its own credentials: a gateway that
 has been taken over can do no more than this. What must fail is tried in a transaction that is rolled back, in case it
@@ -27,6 +27,14 @@ FORBIDDEN = {
     "change-rows": "UPDATE responses SET cost = 0",
     "remove-rows": "DELETE FROM requests",
     "remove-rows-of-a-partition": "DELETE FROM requests_default",
+    "change-the-records-of-migrations": "UPDATE _prisma_migrations SET finished_at = NULL",
+    "add-a-record-of-a-migration": "INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES ('1', '', '')",
+    "change-the-version": "UPDATE request_log_version SET version_num = '0'",
+    "add-to-the-version": "INSERT INTO request_log_version VALUES ('0')",
+    "add-to-a-partition": "INSERT INTO requests_default DEFAULT VALUES",
+    "alter-litellms-table": 'ALTER TABLE "LiteLLM_VerificationToken" DISABLE TRIGGER ALL',
+    "truncate-litellms-table": 'TRUNCATE "LiteLLM_SpendLogs"',
+    "drop-litellms-view": 'DROP VIEW "MonthlyGlobalSpend"',
     "create-index": "CREATE INDEX intruder ON requests (id)",
     "create-rule": "CREATE RULE intruder AS ON INSERT TO requests DO INSTEAD NOTHING",
     "become-owner": "SET ROLE litellm_owner",
@@ -79,15 +87,31 @@ def test_service_reads_rows_and_draws_numbers(as_service: Any) -> None:
     assert [answer for answer in answers if "sqlstate" in answer] == []
 
 
-def test_service_has_its_privileges_on_every_table_of_the_owner(sql: Any) -> None:
-    """Partitions are made every day: those of tomorrow need them too, and none may have more."""
+def test_service_looks_after_the_rows_of_litellm(as_service: Any) -> None:
+    statements = [
+        "INSERT INTO \"LiteLLM_VerificationToken\" (token) VALUES ('t')",
+        'UPDATE "LiteLLM_VerificationToken" SET spend = 0',
+        'DELETE FROM "LiteLLM_SpendLogs"',
+        'SELECT count(*) FROM "MonthlyGlobalSpend"',
+        "SELECT nextval('\"LiteLLM_ModelTable_id_seq\"')",
+        "SELECT count(*) FROM _prisma_migrations",
+    ]
+    answers = as_service(*[f"BEGIN; {statement}; ROLLBACK" for statement in statements])
+    assert [answer for answer in answers if "sqlstate" in answer] == []
+
+
+def test_service_has_its_privileges_on_every_table_and_no_more(sql: Any) -> None:
+    """By the kinds of tables; partitions are made every day, and those of tomorrow are for reading as well."""
     rows = sql(
-        "SELECT string_agg(DISTINCT privileges, ';') FROM ("
-        " SELECT c.oid, string_agg(a.privilege_type, ' ' ORDER BY a.privilege_type) AS privileges"
+        "SELECT kind, string_agg(DISTINCT privileges, ';') FROM ("
+        " SELECT CASE WHEN relname LIKE 'LiteLLM\\_%' AND relkind <> 'v' THEN 'LiteLLM'"
+        "  WHEN relname IN ('requests', 'responses') THEN 'log' ELSE 'other' END AS kind, c.oid,"
+        " string_agg(a.privilege_type, ' ' ORDER BY a.privilege_type) AS privileges"
         " FROM pg_class c LEFT JOIN aclexplode(c.relacl) a ON a.grantee = 'litellm_user'::regrole"
-        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') GROUP BY c.oid) AS tables"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') GROUP BY 1, c.oid) AS tables"
+        " GROUP BY kind ORDER BY kind"
     )
-    assert rows == [["INSERT SELECT"]]
+    assert rows == [["LiteLLM", "DELETE INSERT SELECT UPDATE"], ["log", "INSERT SELECT"], ["other", "SELECT"]]
 
 
 def test_every_table_belongs_to_the_owner(sql: Any) -> None:

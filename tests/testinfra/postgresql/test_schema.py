@@ -30,6 +30,34 @@ def test_schema_is_as_the_models_say(database: Any, port: int) -> None:
     assert json.loads(done.stdout)["differences"] == []
 
 
+def test_another_run_changes_nothing(database: Any) -> None:
+    report = json.loads(database.check_output("litellm-schema init"))
+    assert report["changed"] is False
+    assert report["litellm"]["migrations_applied"] == []
+
+
+def test_litellms_migrations_are_recorded_as_prisma_records_them(database: Any, sql: Any) -> None:
+    """Every file of the installed release, by its own SHA-256: a LiteLLM with Prisma finds nothing to do."""
+    directory = "/opt/litellm/schema-venv/lib/python3*/site-packages/litellm_proxy_extras/migrations"
+    lines = database.check_output(f"cd {directory} && sha256sum -- */migration.sql").splitlines()
+    shipped = sorted([path.partition("/")[0], checksum] for checksum, path in (line.split(None, 1) for line in lines))
+    assert len(shipped) > 200
+    rows = sql(
+        "SELECT migration_name, checksum FROM _prisma_migrations"
+        " WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL AND applied_steps_count = 1"
+    )
+    assert sorted(rows) == shipped
+    assert sql("SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NULL") == [["0"]]
+
+
+def test_litellms_tables_and_views_are_there(sql: Any) -> None:
+    tables = "SELECT count(*) FROM pg_class WHERE relname LIKE 'LiteLLM\\_%' AND relkind = 'r'"
+    ((count,),) = sql(tables)
+    assert int(count) > 90
+    assert sql("SELECT count(*) FROM pg_views WHERE schemaname = 'public'") == [["8"]]
+    assert sql('SELECT count(*) FROM "LiteLLM_VerificationTokenView" WHERE false') == [["0"]]
+
+
 def test_there_are_partitions_for_the_coming_days(sql: Any, inventory: Any, database_name: str) -> None:
     days = int(inventory.value(database_name, "schema_partition_days_ahead", 14))
     for table in ("requests", "responses"):
