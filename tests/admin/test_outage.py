@@ -60,8 +60,12 @@ def test_outage_and_recovery(
         with pytest.raises(RefusedError) as management_caught:
             admin.post("/key/generate")
         assert management_caught.value.status in (500, 503)
-        readiness = httpx.get(f"{lab.gateway_url}/health/readiness", timeout=30, trust_env=False)
-        assert readiness.status_code == 503
+        # LiteLLM looks again when what it last saw is 15 s old.
+        eventually(
+            lambda: httpx.get(f"{lab.gateway_url}/health/readiness", timeout=30, trust_env=False).status_code == 503,
+            "readiness tells of the outage",
+            patience=25,
+        )
     finally:
         database_host.run(START)
     recovered_after = seconds(

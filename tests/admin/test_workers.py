@@ -72,7 +72,7 @@ def test_there_are_two(gateway_host: Machine) -> None:
     main = gateway_host.run("systemctl show --value --property=MainPID litellm-gateway")
     parents = 'grep -l "^PPid:[[:space:]]*$1$" /proc/[0-9]*/status'
     commands = gateway_host.run(f"for one in $({parents}); do tr '\\0' ' ' <${{one%status}}cmdline; echo; done", main)
-    assert commands.count("spawn_main") == WORKERS
+    assert commands.count("--multiprocessing-fork") == WORKERS
 
 
 def test_restart_forgets_nothing(spread: Spread, spent_before: dict[str, str]) -> None:
