@@ -424,3 +424,40 @@ def test_records_are_each_callers_own(run_client: Run) -> None:
         assert (second.metadata, second.models, second.spend) == ({"n": {}}, ["x"], 0.0)
 
     run_client(work)
+
+
+def test_enum(run_client: Run) -> None:
+    async def work(client: Client) -> list[Any]:
+        jobs = client.litellm_cronjob
+        job: dict[str, Any] = {
+            "pod_id": "p",
+            "last_updated": datetime.now(timezone.utc),
+            "ttl": datetime.now(timezone.utc),
+        }
+        created = await jobs.create(data={"cronjob_id": "a", **job})
+        await jobs.create_many(data=[{"cronjob_id": "b", "status": "ACTIVE", **job}])
+        await jobs.update_many(where={"status": "INACTIVE"}, data={"status": "ACTIVE"})
+        with pytest.raises(DataError, match="one of ACTIVE, INACTIVE"):
+            await jobs.create(data={"cronjob_id": "c", "status": "ASLEEP", **job})
+        return [created.status, await jobs.count(where={"status": {"in": ["ACTIVE"]}})]
+
+    assert run_client(work) == ["INACTIVE", 2]
+
+
+def test_one_to_one_that_must_be(run_client: Run) -> None:
+    async def work(client: Client) -> list[str | None]:
+        agent = {"agent_card_params": "{}", **BUDGET}
+        identity = {"provider": "p", "issuer": "i", "tenant_id": "t", "client_id": "c"}
+        for name in "ab":
+            own = {**identity, "client_id": name}
+            await client.litellm_agentstable.create(
+                data={"agent_id": name, "agent_name": name, "identity": {"create": own}, **agent}
+            )
+        codes = []
+        for change in ({"connect": {"agent_id": "b"}}, {"create": identity}, {"disconnect": True}):
+            with pytest.raises(DataError) as caught:
+                await client.litellm_agentstable.update(where={"agent_id": "a"}, data={"identity": change})
+            codes.append(caught.value.code)
+        return codes
+
+    assert run_client(work) == ["P2014", "P2014", "P2014"]

@@ -43,6 +43,8 @@ def test_every_setting_comes_from_a_variable_of_its_name(monkeypatch: pytest.Mon
         "max_overflow": 0,
         "pool_recycle": 60,
         "connect_timeout": 3,
+        "litellm_tables": False,
+        "service_role": "somebody",
         "spool": "/srv/spool.sqlite3",
         "spool_max_bytes": 2_000_000,
         "spool_reserve_bytes": 0,

@@ -248,6 +248,8 @@ class Filters:
     def _relation(self, relation: Relation, source: Any, argument: Any) -> Condition:
         if argument is None:
             argument = {"is": None}
+        if isinstance(argument, dict) and None in argument.values() and relation.holds_key and not relation.is_optional:
+            raise missing_value(f"where.{relation.name}")
         if not isinstance(argument, dict):
             raise invalid_argument(f"The filter of the relation {relation.name} must be an object")
         words = {"some", "every", "none"} if relation.is_list else {"is", "isNot"}

@@ -38,15 +38,19 @@ def _steps(model: Model, relation: Relation, argument: dict[str, Any]) -> list[t
     return [(_ALIASES.get(step, step), value) for step, value in argument.items()]
 
 
+def _label(relation: Relation) -> str:
+    """The name of a relation, which Prisma makes of its models' where the schema has none."""
+    return relation.label or "To".join(sorted((relation.model, relation.other)))
+
+
 def _not_connected(model: Model, relation: Relation) -> DataError:
     """P2017: records are not those of this record."""
-    names = sorted((model.name, relation.other))
     return data_error(
         DataError,
         "P2017",
-        f"The records for relation `{relation.label or 'To'.join(names)}` between the `{model.name}` and"
+        f"The records for relation `{_label(relation)}` between the `{model.name}` and"
         f" `{relation.other}` models are not connected.",
-        {"relation_name": relation.label or "To".join(names), "parent_name": model.name, "child_name": relation.other},
+        {"relation_name": _label(relation), "parent_name": model.name, "child_name": relation.other},
     )
 
 
@@ -81,8 +85,6 @@ class NestedWrites:
                     case _:
                         raise unknown_field(model, f"data.{name}.{step}")
                 keys.update({ours: getattr(target, theirs) for ours, theirs in relation.columns})
-            if argument.get("disconnect"):
-                keys.update({ours: None for ours, _ in relation.columns})
         return keys
 
     async def after(self, session: Session, model: Model, record: Record, relations: dict[str, Any]) -> dict[str, Any]:
@@ -107,13 +109,18 @@ class NestedWrites:
         """Of one to one: whoever has referred to the target so far is let go."""
         if not self._schema.models[relation.other].relations[relation.opposite].is_list:
             holder = {ours: getattr(target, theirs) for ours, theirs in relation.columns}
-            await self._operations.release(session, model, holder, tuple(holder))
+            await self._let_go(session, model, relation, holder)
+
+    async def _release(self, session: Session, model: Model, relation: Relation, record: Record) -> None:
+        """Have a record refer to nothing."""
+        own = {name: getattr(record, name) for name in model.identity}
+        await self._operations.release(session, model, own, tuple(ours for ours, _ in relation.columns))
 
     async def _parent(
         self, session: Session, model: Model, relation: Relation, record: Record, step: str, value: Any
     ) -> dict[str, Any]:
         """An update, upsert or delete of the record that this one refers to."""
-        if step not in ("update", "upsert", "delete") or value is False:
+        if step not in ("update", "upsert", "delete", "disconnect") or value is False:
             return {}
         other = self._schema.models[relation.other]
         where = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
@@ -121,14 +128,16 @@ class NestedWrites:
         if step == "upsert" and not there:
             target = await self._operations.create(session, other, value["create"], None)
             return {ours: getattr(target, theirs) for ours, theirs in relation.columns}
+        if step == "disconnect":
+            if there:
+                await self._release(session, model, relation, record)
+            return {}
         if not there:
             raise record_not_found(f"No '{other.name}' record was found for a nested {step} on {relation.name}")
         if step == "delete":
-            nulls = {ours: None for ours, _ in relation.columns}
-            own = {name: getattr(record, name) for name in model.identity}
-            await self._operations.update_many(session, model, own, nulls)
+            await self._release(session, model, relation, record)
             await self._operations.delete_many(session, other, where)
-            return nulls
+            return {}
         data = value["update"] if step == "upsert" else value.get("data", value)
         await self._operations.update(session, other, self._unique(other, where), data, None)
         return {}
@@ -168,6 +177,9 @@ class NestedWrites:
                 for where in as_list(value):
                     if await operations.update(session, other, where, reference, None) is None:
                         raise record_not_found(f"No '{other.name}' record to connect was found")
+            case "disconnect" if not relation.is_list:
+                if value is not False:
+                    await self._let_go(session, other, other.relations[relation.opposite], reference)
             case "disconnect":
                 for where in as_list(value):
                     if where is not False:
@@ -193,9 +205,21 @@ class NestedWrites:
 
     async def _replaced(self, session: Session, relation: Relation, other: Model, reference: dict[str, Any]) -> None:
         """Of one to one: the record that was there before is let go."""
-        optional = all(other.scalars[name].is_optional for name in reference)
-        if not relation.is_list and optional:
-            await self._operations.release(session, other, reference, tuple(reference))
+        if not relation.is_list:
+            await self._let_go(session, other, other.relations[relation.opposite], reference)
+
+    async def _let_go(self, session: Session, model: Model, relation: Relation, holder: dict[str, Any]) -> None:
+        """Of one to one: the record that has a key gives it up, or DataError where it must have one: P2014."""
+        if all(model.scalars[name].is_optional for name in holder):
+            await self._operations.release(session, model, holder, tuple(holder))
+        elif await self._operations.find_first(session, model, holder) is not None:
+            raise data_error(
+                DataError,
+                "P2014",
+                "The change you are trying to make would violate the required relation"
+                f" '{_label(relation)}' between the `{min(model.name, relation.other)}` and"
+                f" `{max(model.name, relation.other)}` models.",
+            )
 
     async def _updated(
         self, session: Session, relation: Relation, other: Model, reference: dict[str, Any], step: str, value: Any

@@ -127,10 +127,11 @@ class Operations:
             return []
         keys = await self.nested.before(session, model, relations)
         keys.update(await self.nested.after(session, model, record, relations))
+        where = self._identity(model, record)
         if own or keys:
-            where = self._identity(model, record)
             return await self._written(session, model, self.writes.update(model, where, {**own, **keys}, unique=True))
-        return [record]
+        updated = await self.find_unique(session, model, where, None)
+        return [] if updated is None else [updated]
 
     @staticmethod
     def _identity(model: Model, record: Record) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import pydantic_core
 from pydantic import BeforeValidator
-from sqlalchemy import BigInteger, Boolean, Double, Enum, Integer, LargeBinary, Numeric, Text, types
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy import BigInteger, Boolean, Double, Integer, LargeBinary, Numeric, Text, types
+from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 
 from litellm_sqlalchemy.prisma_client.errors import (
     DataError,
@@ -265,7 +265,7 @@ def list_type(item: Any) -> Any:
 
 def sql_type(type_: str, members: tuple[str, ...] | None) -> types.TypeEngine[Any]:
     """The column type of a Prisma type; ``members`` of an enum."""
-    return SQL_TYPES[type_] if members is None else Enum(*members, name=type_, quote=True)
+    return SQL_TYPES[type_] if members is None else ENUM(*members, name=type_, create_type=False)
 
 
 def encoder(type_: str, members: tuple[str, ...] | None, path: str) -> Encoder:
