@@ -107,6 +107,16 @@ integration: ## tests of the package against a real PostgreSQL 17
 	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
 		$(STEP) "run the integration tests" pytest -q tests/integration
 
+.PHONY: admin
+admin: ## LiteLLM's administration on a lab: keys, teams, budgets, limits, spend, outages (INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test
+	@$(STEP) "test the administration of $(INVENTORY)" pytest -q tests/admin --ansible-inventory=$(INVENTORY)
+
+.PHONY: browser
+browser: ## the admin UI on a lab, in Chromium; screenshots in build/browser (INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test browser
+	@$(STEP) "test the admin UI of $(INVENTORY)" pytest -q tests/browser --ansible-inventory=$(INVENTORY)
+
 .PHONY: molecule
 molecule: ## deploy to a fresh lab, again, and in check mode, and look at every host; the lab stays up (SCENARIO=)
 	@scripts/bootstrap lab test
@@ -137,6 +147,7 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 	$(MAKE) molecule; \
 	$(MAKE) integration; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
+	$(MAKE) admin browser INVENTORY=inventory/lab; \
 	$(MAKE) faults INVENTORY=inventory/lab ARGS=--short; \
 	$(MAKE) switch-rehearsal INVENTORY=inventory/lab; \
 	$(MAKE) down; \

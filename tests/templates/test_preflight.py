@@ -109,7 +109,15 @@ def test_mistake_that_hosts_share_is_reported_once(report: Report) -> None:
 
 
 KEY = "sk-Hk3mNp5qRs8tVw2xYz4bCd6f"
-IN_THE_OPEN = ["s3cr3t", "hunter2", "sk-abcd1234"]
+VALUE = "sk-Wd7gNq2vLx9tRb4cZf6j"
+IN_THE_OPEN = ["s3cr3t", "hunter2", "sk-abcd1234", VALUE]
+
+
+def keys(*entries: dict[str, Any]) -> dict[str, Any]:
+    """Virtual keys and their value."""
+    return {"litellm_keys": list(entries), "litellm_key_values": {"ci": VALUE}}
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     # Secrets
     "no database password": ({"database_password": None}, "database_password has no value in ", SECRET),
@@ -332,6 +340,101 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "litellm_router_settings.fallbacks names the model chatt, which is not in litellm_models",
         MAIN,
     ),
+    # Keys as code
+    "a budget without a name": ({"litellm_budgets": [{"max_budget": 1}]}, "litellm_budgets[0] has no budget_id", MAIN),
+    "keys without their database": (
+        {**keys({"key_alias": "ci"}), "litellm_virtual_keys": False},
+        "litellm_keys needs LiteLLM's database: set litellm_virtual_keys to true, or remove it.",
+        MAIN,
+    ),
+    "a field that is not known": (
+        {"litellm_teams": [{"team_alias": "a", "max_buget": 1}]},
+        "litellm_teams[0].max_buget is not known: did you mean max_budget?",
+        MAIN,
+    ),
+    "a value in the open": (
+        keys({"key_alias": "ci", "key": "sk-abcd1234"}),
+        "litellm_keys[0].key would show the value of a key: put it into litellm_key_values, by its key_alias.",
+        MAIN,
+    ),
+    "a duration in words": (
+        {"litellm_budgets": [{"budget_id": "a", "budget_duration": "30 days"}]},
+        "litellm_budgets[0].budget_duration is 30 days: it must be a time such as 30s, 15m, 12h, 30d, 4w or 1mo.",
+        MAIN,
+    ),
+    "a duration of nothing": (
+        {"litellm_teams": [{"team_alias": "a", "budget_duration": "0d"}]},
+        "litellm_teams[0].budget_duration is 0d",
+        MAIN,
+    ),
+    "a negative budget": (keys({"key_alias": "ci", "max_budget": -1}), "litellm_keys[0].max_budget is -1", MAIN),
+    "a limit in quotes": (keys({"key_alias": "ci", "rpm_limit": "60"}), "rpm_limit is 60: it must be a whole", MAIN),
+    "a switch that is empty": (keys({"key_alias": "ci", "blocked": None}), "litellm_keys[0].blocked is empty", MAIN),
+    "models that are no list": (
+        keys({"key_alias": "ci", "models": "chat"}),
+        "litellm_keys[0].models is chat: it must be a list of names.",
+        MAIN,
+    ),
+    "an expiry without a zone": (
+        keys({"key_alias": "ci", "expires": "2027-01-31 12:00"}),
+        "litellm_keys[0].expires is 2027-01-31 12:00: it must be a moment with its zone",
+        MAIN,
+    ),
+    "an unknown state": (
+        {"litellm_teams": [{"team_alias": "a", "state": "gone"}]},
+        "litellm_teams[0].state is gone: it must be present or absent.",
+        MAIN,
+    ),
+    "an alias that leads away": (
+        {"litellm_key_values": {"../x": VALUE}, "litellm_keys": [{"key_alias": "../x"}]},
+        "litellm_keys[0].key_alias holds control characters or a path with ..",
+        MAIN,
+    ),
+    "one alias for two keys": (
+        keys({"key_alias": "ci"}, {"key_alias": "ci"}),
+        "litellm_keys has 2 entries with the key_alias ci: each needs its own.",
+        MAIN,
+    ),
+    "a key of no team": (
+        keys({"key_alias": "ci", "team": "nobody"}),
+        "litellm_keys[0].team names nobody, which is not in litellm_teams.",
+        MAIN,
+    ),
+    "a key of a team that goes": (
+        {**keys({"key_alias": "ci", "team": "a"}), "litellm_teams": [{"team_alias": "a", "state": "absent"}]},
+        "litellm_keys[0].team names a, which is to be absent by litellm_teams.",
+        MAIN,
+    ),
+    "a key of no budget": (
+        keys({"key_alias": "ci", "budget_id": "nothing"}),
+        "litellm_keys[0].budget_id names nothing, which is not in litellm_budgets.",
+        MAIN,
+    ),
+    "a model that is not there": (
+        {"litellm_teams": [{"team_alias": "a", "models": ["chat", "chatt"]}], "litellm_store_model_in_db": False},
+        "litellm_teams[0].models names chatt, which is not in litellm_models.",
+        MAIN,
+    ),
+    "a key without a value": (
+        {"litellm_keys": [{"key_alias": "ci"}]},
+        "litellm_keys[0] (ci) has no value: make secrets ENV=",
+        SECRET,
+    ),
+    "a short value": (
+        {"litellm_key_values": {"ci": "sk-abcd1234"}},
+        "litellm_key_values.ci must begin with sk- and have at least 16 characters.",
+        MAIN,
+    ),
+    "the master key for a key": (
+        {"litellm_key_values": {"ci": KEY}},
+        "litellm_key_values.ci is the master key: a virtual key needs a value of its own.",
+        MAIN,
+    ),
+    "one value for two keys": (
+        {"litellm_key_values": {"ci": VALUE, "cd": VALUE}},
+        "litellm_key_values has the same value for cd, ci: each needs its own.",
+        MAIN,
+    ),
 }
 
 
@@ -477,6 +580,35 @@ def test_fallbacks_between_models_are_accepted(report: Report) -> None:
     wildcard = [{**CHAT, "model_name": "openai/*"}]
     anything = {"fallbacks": [{"openai/gpt-4o": ["openai/gpt-4o-mini"]}]}
     assert report({"litellm_models": wildcard, "litellm_router_settings": anything}) == []
+
+
+def test_keys_teams_and_budgets_are_accepted(report: Report) -> None:
+    declared = {
+        "litellm_budgets": [{"budget_id": "small", "max_budget": 0.5, "budget_duration": "1mo", "rpm_limit": None}],
+        "litellm_teams": [
+            {"team_alias": "research", "models": ["chat"], "metadata": {"cost_centre": "4711"}, "blocked": False},
+            {"team_alias": "former", "state": "absent"},
+        ],
+        **keys(
+            {"key_alias": "ci", "team": "research", "budget_id": "small", "expires": "2027-01-31T00:00:00Z"},
+            {"key_alias": "old", "team": "former", "state": "absent"},
+        ),
+    }
+    assert report(declared) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"litellm_store_model_in_db": True},
+        {"litellm_models": [CHAT, {"model_name": "openai/*", "litellm_params": {"model": "openai/*"}}]},
+        {"litellm_models": [CHAT, {**CHAT, "model_name": "c", "model_info": {"access_groups": ["any-model"]}}]},
+        {"litellm_router_settings": {"model_group_alias": {"any-model": "chat"}}},
+    ],
+)
+def test_models_that_may_exist_are_accepted_for_keys(report: Report, changes: dict[str, Any]) -> None:
+    declared = {"litellm_store_model_in_db": False, **keys({"key_alias": "ci", "models": ["any-model"]})}
+    assert report({**declared, **changes}) == []
 
 
 def test_value_that_needs_facts_waits_for_them(report: Report) -> None:
