@@ -19,7 +19,7 @@ ENV ?=
 HOST ?= gateway1
 # The faults that `faults` plays; empty: all of them.
 ONLY ?=
-# Options of `bench` and of `faults`.
+# Options of `bench`, of `faults` and of `bundle`.
 ARGS ?=
 # What `molecule` plays.
 SCENARIO ?= default
@@ -69,6 +69,11 @@ secrets: ## make the secrets that an environment still lacks (ENV=production)
 	@[ -n "$(ENV)" ] || { echo "Name the environment: make secrets ENV=production" >&2; exit 2; }
 	@scripts/bootstrap controller
 	@python scripts/make_secrets.py --environment "$(ENV)"
+
+.PHONY: bundle
+bundle: ## collect all packages for hosts without a way out, into build/bundle (ARGS=--help)
+	@scripts/bootstrap archive test
+	@PYTHONPATH=scripts $(STEP) "make build/bundle" python -m supply_chain.bundle $(ARGS)
 
 .PHONY: evidence
 evidence: ## check AC-1 to AC-7 on an environment and keep the proof (INVENTORY=inventory/lab)
