@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from supply_chain import target
-from supply_chain.locks import PROJECT, LockError, chosen, deployed_locks, read_lock
+from supply_chain.locks import PROJECT, LockError, chosen, read_lock, role_locks
 from supply_chain.role_packages import RolePackagesError, role_packages
 
 BUNDLE = PROJECT / "build" / "bundle"
@@ -129,7 +129,7 @@ def make(folder: Path, mirror: str, security: str) -> dict[str, object]:
     contents = folder / "hosts"
     for directory in (contents / "wheels", contents / "debian", folder / "controller"):
         directory.mkdir(parents=True)
-    for lock in deployed_locks().values():
+    for lock in role_locks():
         print(f"wheels of {lock.relative_to(PROJECT)}", flush=True)
         fetch_wheels(lock, contents / "wheels")
     print(f"wheels of {CONTROLLER_LOCK.relative_to(PROJECT)}", flush=True)
@@ -143,7 +143,7 @@ def make(folder: Path, mirror: str, security: str) -> dict[str, object]:
         "release": target.RELEASE,
         "machine": target.MACHINE,
         "python": target.PYTHON,
-        "locks": {role: digest(path) for role, path in deployed_locks().items()},
+        "locks": {str(path.relative_to(PROJECT)): digest(path) for path in role_locks()},
         "debian": packages,
         "files": {str(path.relative_to(folder)): digest(path) for path in files},
     }

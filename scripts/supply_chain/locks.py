@@ -33,14 +33,19 @@ class Pin:
         return " ".join([f"{self.name}=={self.version}", *(f"--hash={one}" for one in self.hashes)])
 
 
-def deployed_locks() -> dict[str, Path]:
+def role_locks() -> list[Path]:
+    """Return the lock files of the roles: all that hosts install."""
+    return [path.with_suffix(".txt") for path in sorted(PROJECT.glob("roles/*/files/*.in"))]
+
+
+def environment_locks() -> dict[str, Path]:
     """Return the lock files of the Python environments on hosts, by the role that makes them."""
-    return {path.parts[-3]: path for path in sorted(PROJECT.glob("roles/*/files/requirements.txt"))}
+    return {path.parts[-3]: path for path in role_locks() if path.name == "requirements.txt"}
 
 
 def every_lock() -> list[Path]:
     """Return all lock files: those of hosts, of the controller and of the checks."""
-    return [*deployed_locks().values(), *sorted(PROJECT.glob("requirements/*.txt"))]
+    return role_locks() + [path.with_suffix(".txt") for path in sorted(PROJECT.glob("requirements/*.in"))]
 
 
 def read_lock(path: Path) -> list[Pin]:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from supply_chain import target
-from supply_chain.locks import PROJECT, LockError, chosen, deployed_locks, read_lock
+from supply_chain.locks import PROJECT, LockError, chosen, environment_locks, read_lock
 
 FOLDER = PROJECT / "build" / "sbom"
 
@@ -46,7 +46,7 @@ def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        for role, lock in deployed_locks().items():
+        for role, lock in environment_locks().items():
             print(write(role, lock, FOLDER).relative_to(PROJECT))
     except (LockError, SbomError) as error:
         print(error, file=sys.stderr)

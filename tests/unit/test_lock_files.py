@@ -12,12 +12,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from preflight_versions import package_mistakes
 
-from supply_chain.locks import LockError, Pin, chosen, deployed_locks, every_lock, read_lock
+from supply_chain.locks import LockError, Pin, chosen, environment_locks, every_lock, read_lock, role_locks
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {str(path.relative_to(ROOT)): path for path in every_lock()}
 PYTHONS = {
     "roles/litellm/files/requirements.txt": ("3.10", "3.11", "3.12", "3.13"),
+    "roles/schema/files/litellm.txt": ("3.10", "3.11", "3.12", "3.13"),
     "roles/schema/files/requirements.txt": ("3.10", "3.11", "3.12", "3.13"),
     "requirements/controller.txt": ("3.11", "3.12", "3.13"),
     "requirements/test.txt": ("3.11", "3.12", "3.13"),
@@ -58,7 +59,7 @@ def listed(path: Path) -> list[Requirement]:
 
 def test_every_lock_file_is_known() -> None:
     assert set(LOCKS) == set(PYTHONS)
-    assert set(deployed_locks()) == {"litellm", "schema"}
+    assert set(environment_locks()) == {"litellm", "schema"}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -96,7 +97,7 @@ def test_no_lock_holds_a_refused_package() -> None:
 
 
 def test_environments_of_hosts_hold_nothing_that_only_tests_need() -> None:
-    for path in deployed_locks().values():
+    for path in role_locks():
         assert {pin.name for pin in read_lock(path)}.isdisjoint({"pytest", "hypothesis", "molecule", "ansible", "pip"})
 
 

@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from supply_chain import sbom, target
-from supply_chain.locks import chosen, deployed_locks, read_lock
+from supply_chain.locks import chosen, environment_locks, read_lock
 
 LOCK = """\
 annotated-doc==0.0.6 ; python_full_version < '3.11' \\
@@ -24,9 +24,9 @@ colorama==0.4.6 ; sys_platform == 'win32' \\
 """.format(*(digit * 64 for digit in "abc"))
 
 
-@pytest.mark.parametrize("role", deployed_locks())
+@pytest.mark.parametrize("role", environment_locks())
 def test_components_are_the_packages_of_the_lock_file(role: str, tmp_path: Path) -> None:
-    lock = deployed_locks()[role]
+    lock = environment_locks()[role]
     text = sbom.write(role, lock, tmp_path).read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     document = json.loads(text)

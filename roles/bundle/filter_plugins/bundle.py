@@ -34,7 +34,8 @@ def bundle_mistake(directory: str, roles: str, facts: Mapping[str, Any]) -> str:
         if _digest(Path(directory, name)) != listed[name]:
             return f"{directory}/{name} is damaged or incomplete: copy the bundle again."
     manifest = json.loads(Path(directory, MANIFEST).read_text(encoding="utf-8"))
-    locks = {path.parts[-3]: _digest(path) for path in Path(roles).glob("*/files/requirements.txt")}
+    lists = (path.with_suffix(".txt") for path in Path(roles).glob("*/files/*.in"))
+    locks = {str(path.relative_to(Path(roles).parent)): _digest(path) for path in lists}
     if manifest["locks"] != locks:
         return f"The bundle in {directory}, made {manifest['made']}, is for other lock files: run `make bundle` again."
     for_hosts = f"{manifest['distribution']} {manifest['release']} on {manifest['machine']}"

@@ -48,7 +48,7 @@ def package_mistakes(locks: Iterable[str | Path], refused: Mapping[str, list[str
             name = canonicalize_name(pinned)
             if name in refused and (not refused[name] or version in refused[name]):
                 says = f"{'/'.join(lock.parts[-4:])} has {name} {version}, which preflight_refused_packages refuses: "
-                mistakes.append(("", "", says + "edit requirements.in beside it and run `make lock`."))
+                mistakes.append(("", "", says + f"edit {lock.stem}.in beside it and run `make lock`."))
     return mistakes
 
 
@@ -91,7 +91,7 @@ class FilterModule:
         return {
             "preflight_ansible_mistakes": ansible_mistakes,
             "preflight_package_mistakes": lambda roles, refused: package_mistakes(
-                sorted(Path(roles).glob("*/files/requirements.txt")), refused
+                [path.with_suffix(".txt") for path in sorted(Path(roles).glob("*/files/*.in"))], refused
             ),
             "preflight_system_mistakes": system_mistakes,
         }
