@@ -27,6 +27,7 @@ FREE = re.compile(
 NOT_LOOSE = {"/opt/litellm/schema-venv": ["litellm/proxy/db/create_views.py"]}
 """What the role puts there by itself, out of a package that is not installed."""
 FREE = re.compile(r"proprietary|commercial licen|subscription", re.IGNORECASE)
+NOT_FREE = re.compile(r"proprietary|commercial licen|subscription", re.IGNORECASE)
 
 LOOK = r"""
 import base64, hashlib, importlib.metadata, json, pathlib, sysconfig
