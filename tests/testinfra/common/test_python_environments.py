@@ -24,9 +24,6 @@ LOOSE = {"/opt/litellm/schema-venv": ["litellm/proxy/db/create_views.py"]}
 FREE = re.compile(
     r"\b(MIT|Apache|BSD|0BSD|PSF|Python Software Foundation|MPL|Mozilla|ISC|Unlicense|LGPL|ZPL|Zope|CC0|Zlib)\b"
 )
-NOT_LOOSE = {"/opt/litellm/schema-venv": ["litellm/proxy/db/create_views.py"]}
-"""What the role puts there by itself, out of a package that is not installed."""
-FREE = re.compile(r"proprietary|commercial licen|subscription", re.IGNORECASE)
 NOT_FREE = re.compile(r"proprietary|commercial licen|subscription", re.IGNORECASE)
 
 LOOK = r"""
