@@ -19,7 +19,7 @@ ENV ?=
 HOST ?= gateway1
 # The faults that `faults` plays; empty: all of them.
 ONLY ?=
-# Options of `bench` and of `faults`.
+# Options of `bench`, `faults`, `bundle` and `audit`.
 ARGS ?=
 # What `molecule` plays.
 SCENARIO ?= default
@@ -69,6 +69,21 @@ secrets: ## make the secrets that an environment still lacks (ENV=production)
 	@[ -n "$(ENV)" ] || { echo "Name the environment: make secrets ENV=production" >&2; exit 2; }
 	@scripts/bootstrap controller
 	@python scripts/make_secrets.py --environment "$(ENV)"
+
+.PHONY: sbom
+sbom: ## list what the Python environments on hosts consist of, as CycloneDX, in build/sbom
+	@scripts/bootstrap test
+	@PYTHONPATH=scripts $(STEP) "write build/sbom" python -m supply_chain.sbom
+
+.PHONY: audit
+audit: ## look up every locked Python package among the known vulnerabilities (ARGS=--help)
+	@scripts/bootstrap test
+	@PYTHONPATH=scripts $(STEP) "look up known vulnerabilities" python -m supply_chain.audit $(ARGS)
+
+.PHONY: bundle
+bundle: ## collect all packages for hosts without a way out, into build/bundle (ARGS=--help)
+	@scripts/bootstrap archive test
+	@PYTHONPATH=scripts $(STEP) "make build/bundle" python -m supply_chain.bundle $(ARGS)
 
 .PHONY: evidence
 evidence: ## check AC-1 to AC-7 on an environment and keep the proof (INVENTORY=inventory/lab)
@@ -155,6 +170,7 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 		$(MAKE) molecule SCENARIO="$$scenario"; \
 		$(STEP) "molecule $$scenario: remove the lab" molecule destroy --scenario-name "$$scenario"; \
 	done; \
+	$(MAKE) audit ARGS=--where-reachable; \
 	echo "Everything passed, after $$((SECONDS - start)) s."
 
 .PHONY: lock

@@ -668,3 +668,12 @@ def test_wrong_version_of_ansible_or_a_collection_is_reported(name: str) -> None
     )
     assert f"This machine has {name} " in found[0][2]
     assert "needed is >=99" in found[0][2]
+
+
+def test_refused_package_in_the_lock_of_a_role_is_reported(report: Report) -> None:
+    refused = {"alembic": []}
+    found = report(command_line={"preflight_refused_packages": refused})
+    assert any(
+        "roles/schema/files/requirements.txt has alembic " in sentence and "`make lock`" in sentence
+        for sentence in found
+    )
