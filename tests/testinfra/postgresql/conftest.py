@@ -2,9 +2,10 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,35 @@ from typing import Any
 import pytest
 
 CLIENT = (Path(__file__).parent / "wire_client.py").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT_FILE = "/etc/litellm/litellm.env"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answered a client: whether it came in, which proofs it was offered, and what its queries gave."""
+    """What the server answered a client: whether it came in, which proofs it was offered, and what its queries gave.
+
+    ``tls`` has the version and the SHA-256 of the server's certificate; None in clear.
+    """
 
     admitted: bool
     mechanisms: list[str]
     sqlstate: str = ""
     message: str = ""
     answers: list[dict[str, Any]] = field(default_factory=list)
+    tls: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of the playbook ended, and what it said, in one line."""
+
+    succeeded: bool
+    said: str
 
 
 Connect = Callable[..., Answer]
+Deploy = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +102,38 @@ def sql(database: Any) -> Callable[..., list[list[str]]]:
 def configuration(database: Any) -> str:
     """The folder of the cluster's configuration files."""
     return str(database.check_output("ls -d /etc/postgresql/*/main")).strip()
+
+
+@pytest.fixture(scope="module")
+def deploy(inventory: Any, database_name: str) -> Iterator[Deploy]:
+    """Run site.yml for the database host with extra variables; at the end once more without."""
+    given: list[dict[str, Any]] = [{}]
+
+    def deploy(**variables: Any) -> Run:
+        given.append(variables)
+        command = ["playbook", "site.yml", "--limit", database_name, "--inventory", str(inventory.path)]
+        done = subprocess.run(
+            [sys.executable, "-m", "ansible", *command, "--extra-vars", json.dumps(variables)],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Run(done.returncode == 0, " ".join((done.stdout + done.stderr).split()))
+
+    yield deploy
+    if given[-1]:
+        restored = deploy()
+        assert restored.succeeded, restored.said
+
+
+@pytest.fixture
+def started(sql: Any) -> Callable[[], str]:
+    """When the server was started."""
+
+    def started() -> str:
+        ((moment,),) = sql("SELECT pg_postmaster_start_time()")
+        return str(moment)
+
+    return started
