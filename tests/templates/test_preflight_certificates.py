@@ -88,7 +88,11 @@ def mistakes(deployment: Any, tmp_path: Path) -> Callable[..., list[str]]:
             "litellm_database_client_certificate": False,
             **given,
         }
-        hosts = {"db1": {**both, "group_names": ["postgresql"]}, "gateway1": {**both, "group_names": ["litellm"]}}
+        # As it is wired, the host of the database reaches it by loopback; no gateway does.
+        hosts = {
+            "db1": {**both, "litellm_database_host": "127.0.0.1", "group_names": ["postgresql"]},
+            "gateway1": {**both, "group_names": ["litellm"]},
+        }
         environment = {"path": str(tmp_path), "secrets": "secrets.yml", "command": "make secrets"}
         expression = "hosts | preflight_certificate_mistakes(environment)"
         found = deployment().evaluate(expression, "gateway1", hosts=hosts, environment=environment)

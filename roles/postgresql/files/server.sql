@@ -32,8 +32,10 @@ WITH lines AS (
 SELECT
     current_setting('data_checksums') AS data_checksums,
     pg_conf_load_time() < (
-        SELECT max((pg_stat_file(path, true)).modification)
-        FROM unnest(%(files)s::text[] || ARRAY[current_setting('hba_file'), current_setting('ident_file')]) AS path
+        SELECT max((pg_stat_file(path, %(only_planned)s)).modification)
+        FROM unnest(
+            string_to_array(%(files)s, ':') || ARRAY[current_setting('hba_file'), current_setting('ident_file')]
+        ) AS path
     ) AS stale,
     ARRAY(SELECT name FROM pg_settings WHERE pending_restart ORDER BY name) AS pending,
     (SELECT coalesce(json_agg(mistakes), '[]') FROM mistakes) AS mistakes

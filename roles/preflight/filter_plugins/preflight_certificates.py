@@ -59,7 +59,8 @@ def _names(certificate: str, hosts: Hosts) -> list[str]:
     """Return the names by which clients reach what a certificate is for."""
     if certificate != "postgresql":
         return []
-    reached = (variables.get("litellm_database_host") for variables in hosts.values())
+    gateways = (variables for variables in hosts.values() if "litellm" in variables["group_names"])
+    reached = (variables.get("litellm_database_host") for variables in gateways)
     return sorted({name for name in reached if isinstance(name, str)})
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,26 @@ import pytest
 CLIENT = (Path(__file__).parent / "wire_client.py").read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT_FILE = "/etc/litellm/litellm.env"
+
+
+# Run on a gateway as the service; the argument changes parameters of its URL.
+SERVICE = """
+import json, sys
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import OperationalError
+from litellm_sqlalchemy.engine import make_engine
+from litellm_sqlalchemy.settings import Settings, get_settings
+
+url, changes = make_url(get_settings().require_url()), json.loads(sys.argv[1])
+url = url.set(host=changes.pop("host", url.host)).update_query_dict(changes)
+engine = make_engine(Settings(url=url.render_as_string(hide_password=False)))
+try:
+    with engine.connect() as connection:
+        used = connection.execute(text("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar_one()
+    print(json.dumps({"tls": used, "parameters": dict(url.query), "error": ""}))
+except OperationalError as error:
+    print(json.dumps({"tls": None, "error": str(error.orig)}))
+"""
 
 
 @dataclass(frozen=True)
@@ -137,3 +158,18 @@ def started(sql: Any) -> Callable[[], str]:
         return str(moment)
 
     return started
+
+
+@pytest.fixture(scope="module")
+def as_client(gateway: Any) -> Any:
+    """Connect as the service does, with changed parameters; its TLS version, or why it would not."""
+
+    def as_client(**changes: str) -> dict[str, Any]:
+        environment = f"set -a; . /etc/litellm/settings.env; . {ENVIRONMENT_FILE}"
+        python = f"exec /opt/litellm/venv/bin/python -c {shlex.quote(SERVICE)} {shlex.quote(json.dumps(changes))}"
+        answer: dict[str, Any] = json.loads(
+            gateway.check_output("runuser -u litellm -- sh -c %s", f"{environment}; {python}")
+        )
+        return answer
+
+    return as_client

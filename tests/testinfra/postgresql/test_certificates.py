@@ -14,13 +14,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 pytestmark = pytest.mark.disruptive
 
 SECRETS = "/etc/litellm/litellm.env"
 SERVER = "/etc/ssl/litellm/postgresql"
-RELOAD = "systemctl reload 'postgresql@*-main'"
+RELOAD = "systemctl reload 'postgresql@*-main.service'"
 
 Replace = Callable[[int], str]
 
@@ -45,44 +45,52 @@ def server(connect: Any, gateway_name: str, started: Any) -> Server:
     return Server(lambda: str(connect(gateway_name, url_file=SECRETS).tls["certificate"]), started)
 
 
+@pytest.fixture(scope="module")
+def passphrase(inventory: Any, database_name: str) -> str:
+    """What opens the authority's key."""
+    return str(inventory.value(database_name, "certificates_authority_passphrase"))
+
+
 @pytest.fixture
-def replace(database: Any, inventory: Any, database_name: str, folder: Path) -> Iterator[Replace]:
+def replace(database: Any, folder: Path, passphrase: str) -> Iterator[Replace]:
     """Give the server a certificate that is its own but for its end, so many days from now; at last the former."""
     former = database.file(f"{SERVER}.crt").content_string
-    passphrase = str(inventory.value(database_name, "certificates_authority_passphrase"))
 
     def put(text: str) -> None:
         database.check_output("printf %%s %s > %s.crt && " + RELOAD, text, SERVER)
 
     def replace(days: int) -> str:
-        authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), passphrase.encode())
+        authority, key = internal_authority(folder, passphrase)
         own = x509.load_pem_x509_certificate(former.encode())
         end = datetime.now(UTC) + timedelta(days=days)
         builder = x509.CertificateBuilder(authority.subject, own.subject, own.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(end - timedelta(days=365)).not_valid_after(end)
         for extension in own.extensions:
             builder = builder.add_extension(extension.value, extension.critical)
-        made = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]
+        made = builder.sign(key, hashes.SHA256())
         put(made.public_bytes(serialization.Encoding.PEM).decode())
         return made.fingerprint(hashes.SHA256()).hex()
 
     yield replace
-    if database.file(f"{SERVER}.crt").content_string != former and not renewed(database):
+    if database.file(f"{SERVER}.crt").content_string != former and not has_30_days(database):
         put(former)
 
 
-def renewed(database: Any) -> bool:
+def has_30_days(database: Any) -> bool:
     """Whether the certificate on the disk has more than 30 days."""
-    return bool(database.run("openssl x509 -in %s.crt -noout -checkend %s", SERVER, 30 * 86400).rc == 0)
+    return bool(database.run("openssl x509 -in %s.crt -noout -checkend %s", SERVER, str(30 * 86400)).rc == 0)
 
 
 def test_certificate_that_has_expired_is_refused(gateway: Any, replace: Replace, server: Server) -> None:
+    """Nothing else is wrong with it: the same with three days left is accepted."""
+    good = replace(3)
+    assert server.certificate() == good
+    assert gateway.run("litellm-db ping").rc == 0
     expired = replace(-1)
     assert server.certificate() == expired
     done = gateway.run("litellm-db ping")
     assert done.rc != 0
-    assert "certificate has expired" in done.stderr
+    assert "certificate verify failed" in done.stderr
 
 
 def test_certificate_with_less_than_30_days_is_renewed_without_a_restart(
@@ -94,13 +102,14 @@ def test_certificate_with_less_than_30_days_is_renewed_without_a_restart(
     run = deploy()
     assert run.succeeded, run.said
     assert server.certificate() != old
-    assert renewed(database)
+    assert has_30_days(database)
     assert (server.started(), database.file(f"{SERVER}.key").sha256sum) == before
     assert gateway.run("litellm-db ping").rc == 0
 
 
 def test_certificate_with_more_than_30_days_stays(deploy: Any, replace: Replace, server: Server) -> None:
     mine = replace(40)
+    assert server.certificate() == mine
     run = deploy()
     assert run.succeeded, run.said
     assert server.certificate() == mine
@@ -119,6 +128,27 @@ def test_controller_without_the_authority_is_stopped(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_client_certificate_is_asked_for(
+    deploy: Any, as_client: Any, gateway: Any, folder: Path, passphrase: str
+) -> None:
+    """With it on, the password alone opens nothing, nor does a certificate in another name."""
+    run = deploy(postgresql_client_certificates=True)
+    assert run.succeeded, run.said
+    assert "connection requires a valid client certificate" in as_client()["error"]
+    place = gateway.check_output("mktemp -d")
+    try:
+        for name, sentence in (("litellm_user", ""), ("somebody", "certificate authentication failed for user")):
+            key, certificate = client_certificate(folder, passphrase, name)
+            gateway.check_output("printf %%s %s > %s", key, f"{place}/key")
+            gateway.check_output("printf %%s %s > %s", certificate, f"{place}/crt")
+            gateway.check_output(f"chown -R litellm {place} && chmod 600 {place}/key")
+            error = as_client(sslcert=f"{place}/crt", sslkey=f"{place}/key")["error"]
+            assert sentence in error
+            assert bool(error) == bool(sentence)
+    finally:
+        gateway.check_output("rm -r %s", place)
+
+
 def test_certificate_from_elsewhere_is_taken(
     deploy: Any, database: Any, server_address: Any, tmp_path: Path, server: Server
 ) -> None:
@@ -132,6 +162,25 @@ def test_certificate_from_elsewhere_is_taken(
     key = database.file(f"{SERVER}.key")
     assert (key.user, key.group, key.mode) == ("root", "postgres", 0o640)
     assert (tmp_path / "key").read_text() not in run.said
+
+
+def internal_authority(folder: Path, passphrase: str) -> tuple[x509.Certificate, Any]:
+    """The certificate and the key of the authority that issues."""
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), passphrase.encode())
+    return x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()), key
+
+
+def client_certificate(folder: Path, passphrase: str, name: str) -> tuple[str, str]:
+    """A key and a certificate of the internal authority for a client of this name, as PEM."""
+    authority, signer = internal_authority(folder, passphrase)
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(authority.subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private.decode(), builder.sign(signer, hashes.SHA256()).public_bytes(pem).decode()
 
 
 def brought(folder: Path, address: str) -> str:

@@ -4,8 +4,6 @@ The certificate is asked of the running server, since a file that was written an
 a client refuses is tried with the service's own engine and its own settings, one of them changed.
 """
 
-import json
-import shlex
 from typing import Any
 
 import pytest
@@ -13,40 +11,6 @@ import pytest
 SECRETS = "/etc/litellm/litellm.env"
 FILES = "/etc/ssl/litellm"
 SERVER = f"{FILES}/postgresql"
-
-# Run on a gateway as the service; the argument changes parameters of its URL.
-CLIENT = """
-import json, sys
-from sqlalchemy import make_url, text
-from sqlalchemy.exc import OperationalError
-from litellm_sqlalchemy.engine import make_engine
-from litellm_sqlalchemy.settings import Settings, get_settings
-
-url, changes = make_url(get_settings().require_url()), json.loads(sys.argv[1])
-url = url.set(host=changes.pop("host", url.host)).update_query_dict(changes)
-engine = make_engine(Settings(url=url.render_as_string(hide_password=False)))
-try:
-    with engine.connect() as connection:
-        used = connection.execute(text("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar_one()
-    print(json.dumps({"tls": used, "parameters": dict(url.query), "error": ""}))
-except OperationalError as error:
-    print(json.dumps({"tls": None, "error": str(error.orig)}))
-"""
-
-
-@pytest.fixture(scope="module")
-def as_client(gateway: Any) -> Any:
-    """Connect as the service does, with changed parameters; its TLS version, or why it would not."""
-
-    def as_client(**changes: str) -> dict[str, Any]:
-        environment = f"set -a; . /etc/litellm/settings.env; . {SECRETS}"
-        python = f"exec /opt/litellm/venv/bin/python -c {shlex.quote(CLIENT)} {shlex.quote(json.dumps(changes))}"
-        answer: dict[str, Any] = json.loads(
-            gateway.check_output("runuser -u litellm -- sh -c %s", f"{environment}; {python}")
-        )
-        return answer
-
-    return as_client
 
 
 def test_service_uses_the_newest_tls_and_checks_the_server(as_client: Any) -> None:
