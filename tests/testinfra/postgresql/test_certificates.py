@@ -164,6 +164,21 @@ def test_certificate_from_elsewhere_is_taken(
     assert (tmp_path / "key").read_text() not in run.said
 
 
+def test_tls_is_switched_off_and_on_again_without_a_restart(
+    deploy: Any, connect: Any, gateway_name: str, server: Server
+) -> None:
+    """Off only by its variable; and on over a server that knows nothing of TLS, as one that was there before."""
+    before = server.started()
+    run = deploy(postgresql_tls=False)
+    assert run.succeeded, run.said
+    assert connect(gateway_name, url_file=SECRETS, clear=True).admitted
+    run = deploy()
+    assert run.succeeded, run.said
+    assert not connect(gateway_name, url_file=SECRETS, clear=True).admitted
+    assert connect(gateway_name, url_file=SECRETS).admitted
+    assert server.started() == before
+
+
 def internal_authority(folder: Path, passphrase: str) -> tuple[x509.Certificate, Any]:
     """The certificate and the key of the authority that issues."""
     key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), passphrase.encode())
