@@ -17,7 +17,11 @@ Hosts = Mapping[str, Mapping[str, Any]]
 Mistake = tuple[str, str, str]
 
 PARTS = ("certificate", "key", "authority")
-PURPOSES = {"postgresql": ExtendedKeyUsageOID.SERVER_AUTH, "database_client": ExtendedKeyUsageOID.CLIENT_AUTH}
+PURPOSES = {
+    "postgresql": ExtendedKeyUsageOID.SERVER_AUTH,
+    "gateway": ExtendedKeyUsageOID.SERVER_AUTH,
+    "database_client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 PASSPHRASE = "certificates_authority_passphrase"  # noqa: S105  a name
 VAULTED = b"$ANSIBLE_VAULT;"  # Ansible decrypts such a file when it copies it
 
@@ -36,7 +40,7 @@ def certificate_mistakes(hosts: Hosts, environment: Mapping[str, Any]) -> list[M
             if provided is None:
                 issued.append(variables)
                 continue
-            for at, says in _provided(name, provided, _names(name, hosts), variables, environment):
+            for at, says in _provided(name, provided, _names(name, host, hosts), variables, environment):
                 found.append((host, at, f"{at} {says}"))
     if issued:
         found += _authority(issued[0], environment)
@@ -49,14 +53,18 @@ def _needed(variables: Mapping[str, Any]) -> Iterator[str]:
         yield "postgresql"
     if "litellm" in variables["group_names"] and _has_client_certificate(variables):
         yield "database_client"
+    if "litellm" in variables["group_names"] and variables.get("litellm_behind_proxy") and variables.get("haproxy_tls"):
+        yield "gateway"
 
 
 def _has_client_certificate(variables: Mapping[str, Any]) -> bool:
     return bool(variables.get("litellm_database_tls") and variables.get("litellm_database_client_certificate"))
 
 
-def _names(certificate: str, hosts: Hosts) -> list[str]:
+def _names(certificate: str, host: str, hosts: Hosts) -> list[str]:
     """Return the names by which clients reach what a certificate is for."""
+    if certificate == "gateway":
+        return [str(hosts[host]["gateway_name"])] if hosts[host].get("gateway_name") else []
     if certificate != "postgresql":
         return []
     gateways = (variables for variables in hosts.values() if "litellm" in variables["group_names"])
