@@ -75,8 +75,8 @@ def prisma_lock(engine: Engine) -> Iterator[None]:
         while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": PRISMA_LOCK}).scalar_one():
             if time.monotonic() > deadline:
                 raise ValueError(
-                    f"another migration has been under way for {LOCK_PATIENCE} s: somebody holds Prisma's lock "
-                    f"{PRISMA_LOCK} (pg_locks names the session). Run db_init.py again when it has finished"
+                    f"another migration has been under way for {LOCK_PATIENCE} s: somebody holds Prisma's advisory "
+                    f"lock {PRISMA_LOCK} (pg_locks names the session). Run db_init.py again when it has finished"
                 )
             time.sleep(0.1)
         try:
