@@ -21,7 +21,7 @@ from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
-from litellm_sqlalchemy.switch_cli import COMMANDS as SWITCH_COMMANDS
+from litellm_sqlalchemy.switch.commands import COMMANDS as SWITCH_COMMANDS
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BLOCK_BYTES = 256 * 1024
