@@ -53,6 +53,10 @@ class OpenExchange:
         self._finished = False
         self._disconnected = False
         self._refused = False
+        self._admitted = False
+        self._prepared = False
+        self._unlogged = False
+        self._counted = False
         self.created_at = time.time_ns() // 1000
         self._started = time.monotonic_ns()
         self.route: str = scope["path"]
@@ -78,7 +82,9 @@ class OpenExchange:
             return
         self.request_id = request_id
         self.identify(model, identity, authenticated=True)
+        self._prepared = True
         self._open(self._payload())
+        self._admitted = self._seq is not None
         if self._seq is None and self._recorder.must_log:
             self._refused = True
             raise NoRoomError(NO_ROOM)
@@ -116,6 +122,12 @@ class OpenExchange:
         """The client has left; that only matters before it had all of its answer."""
         self._disconnected = self._disconnected or not self._finished
 
+    def prepare_answer(self) -> None:
+        """Write the request before the client has any of its answer, where no provider was to be called."""
+        if not self._prepared:
+            self._prepared = True
+            self._open_late()
+
     def add_answer(self, chunk: bytes, *, last: bool) -> None:
         """Keep a piece of the answer; the last one ends the exchange."""
         if self.first_byte_at is None and chunk:
@@ -134,18 +146,12 @@ class OpenExchange:
         if failure is not None and self.error is None:
             self.error = {"class": type(failure).__name__, "message": cut(failure)}
         left = self._disconnected
-        # Without a status the server below answers with 500.
-        status = CLIENT_CLOSED_REQUEST if left else self.status or 500
+        status = self._final_status
         succeeded = status < _FIRST_ERROR and self.error is None
-        awaits_accounting = self._seq is not None and self.accounting is None and (left or succeeded)
+        awaits_accounting = self._admitted and self.accounting is None and (left or succeeded)
+        self._open_late()
         if self._seq is None:
-            # Of what a stranger sent, nothing goes to the disk but its size, and not at any rate.
-            if not self.authenticated and status >= _FIRST_ERROR and not self._recorder.may_log_refusal():
-                return
-            refused = {"omitted": "refused before authentication", "bytes": sum(map(len, self._body))}
-            self._open(self._payload() if self.authenticated or status < _FIRST_ERROR else refused)
-        if self._seq is None:
-            if not self._refused:
+            if not self._refused and not self._unlogged:
                 self._recorder.drop()
             return
         ended_at = self.now()
@@ -162,7 +168,24 @@ class OpenExchange:
         }
         self._recorder.finish(self._seq, outcome, awaits_accounting=awaits_accounting)
 
+    def _open_late(self) -> None:
+        """Write the request where it could not be admitted: LiteLLM has refused it, or needs no provider."""
+        if self._seq is not None or self._unlogged:
+            return
+        logged_in_full = self.authenticated or self._final_status < _FIRST_ERROR
+        # Of what a stranger sent, nothing goes to the disk but its size, and not at any rate.
+        self._unlogged = not logged_in_full and not self._counted and not self._recorder.may_log_refusal()
+        if not self._unlogged:
+            self._counted = True
+            refused = {"omitted": "refused before authentication", "bytes": sum(map(len, self._body))}
+            self._open(self._payload() if logged_in_full else refused)
+
     # How the pieces become documents
+
+    @property
+    def _final_status(self) -> int:
+        # Without a status the server below answers with 500.
+        return CLIENT_CLOSED_REQUEST if self._disconnected else self.status or 500
 
     @property
     def is_stream(self) -> bool:
@@ -279,6 +302,8 @@ class CaptureMiddleware:
             # `disconnected` is what uvicorn calls it.
             if getattr(getattr(receive, "__self__", None), "disconnected", False):
                 exchange.note_disconnect()
+            if message["type"] == "http.response.body":
+                exchange.prepare_answer()
             await send(message)
             if message["type"] == "http.response.body":
                 exchange.add_answer(message.get("body", b""), last=not message.get("more_body", False))

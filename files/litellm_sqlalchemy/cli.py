@@ -1,5 +1,6 @@
 """`litellm-db`: what the systemd units and the operator run."""
 
+import ctypes
 import json
 import logging
 import signal
@@ -20,6 +21,9 @@ from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE_BLOCK_BYTES = 256 * 1024
 
 
 class _Commands(click.Group):
@@ -50,10 +54,16 @@ def _spool(settings: Settings) -> Spool:
     return Spool(settings.spool)
 
 
+def _give_back_large_blocks() -> None:
+    """Have the memory of large bodies returned: glibc stops doing that for sizes that were freed once."""
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
 @main.command()
 @click.option("--once", is_flag=True, help="Ship what is ready and return, instead of running until SIGTERM.")
 def ship(once: bool) -> None:
     """Ship finished exchanges from the spool to PostgreSQL."""
+    _give_back_large_blocks()
     settings = get_settings()
     settings.spool.parent.mkdir(parents=True, exist_ok=True)
     engine = make_engine(settings)

@@ -213,6 +213,20 @@ def test_request_is_on_disk_before_the_provider_is_called(serve: Any, spool_path
     assert seen == [(1, ["worker"], [])]
 
 
+@pytest.mark.parametrize("app", [refusing(), answering(first=lambda: None)], ids=["refused", "without a provider"])
+def test_request_is_on_disk_before_the_client_has_any_of_an_answer(serve: Any, spool: Spool, app: Application) -> None:
+    """A kill between the two must not lose it."""
+    accepted = []
+
+    class Client(Connection):
+        async def send(self, message: Message) -> None:
+            if message["type"] == "http.response.body":
+                accepted.append(spool.ledger().accepted)
+
+    serve(app, Client())
+    assert accepted == [1]
+
+
 def test_outcome_is_on_disk_when_the_client_has_its_answer(serve: Any, spool: Spool) -> None:
     """What the application does afterwards (LiteLLM's background tasks) delays nothing."""
     seen = []
