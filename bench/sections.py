@@ -70,6 +70,8 @@ class Extent:
     retention_seconds: float
     size_pairs: dict[int, int]
     backlogs: tuple[tuple[int, int], ...]
+    start_rounds: int
+    key_seconds: float
 
 
 FULL = Extent(
@@ -88,6 +90,8 @@ FULL = Extent(
     retention_seconds=20,
     size_pairs={2: 4000, 20: 2000},
     backlogs=((20_000, 2048), (100, 5_000_000)),
+    start_rounds=7,
+    key_seconds=40,
 )
 QUICK = Extent(
     single_seconds={2: 6, 100: 4},
@@ -105,6 +109,8 @@ QUICK = Extent(
     retention_seconds=20,
     size_pairs={2: 1000, 20: 500},
     backlogs=((3000, 2048), (12, 5_000_000)),
+    start_rounds=2,
+    key_seconds=10,
 )
 
 

@@ -39,7 +39,10 @@ def run(
     """Play one fault and count; UnhealthyError where the system is not fit for it."""
     number = list(FAULTS).index(fault.name) + 1
     say(f"[{number}/{len(FAULTS)}] {fault.name}")
-    scene.change(fault.scenery)
+    try:
+        scene.change(fault.scenery)
+    except CommandError as error:
+        raise UnhealthyError(f"before {fault.name}: {error}") from error
     stage = Stage(fault.name, f"faults-{_RUN}-{number}-", lab, gateway, database, is_short=is_short)
     try:
         _see_that_it_is_healthy(stage)

@@ -68,7 +68,7 @@ class Stage:
         """
         self._before = self.gateway.ledger()
         self.expect_hosts()
-        self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix)
+        self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix, tls=self.lab.gateway_tls)
         self.traffic.start()
         try:
             time.sleep(before)
