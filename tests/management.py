@@ -15,7 +15,7 @@ import pytest
 
 from faults.inventory import ROOT, Lab, read
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 """Seconds for what a gateway does in the background: spend is written every few seconds, budgets are reset so."""
 
 
