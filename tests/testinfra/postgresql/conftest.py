@@ -32,7 +32,8 @@ engine = make_engine(Settings(url=url.render_as_string(hide_password=False)))
 try:
     with engine.connect() as connection:
         used = connection.execute(text("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar_one()
-    print(json.dumps({"tls": used, "parameters": dict(url.query), "error": ""}))
+        parameters = connection.connection.dbapi_connection.get_dsn_parameters()
+    print(json.dumps({"tls": used, "parameters": parameters, "error": ""}))
 except OperationalError as error:
     print(json.dumps({"tls": None, "error": str(error.orig)}))
 """

@@ -22,12 +22,20 @@ def test_service_uses_the_newest_tls_and_checks_the_server(as_client: Any) -> No
 
 
 def test_every_session_from_the_network_is_encrypted(sql: Any) -> None:
+    """Those of the shipper and, where LiteLLM has its own database, those of the gateway's workers."""
     sessions = sql(
-        "SELECT ssl, version FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)"
+        "SELECT application_name, ssl, version FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)"
         " WHERE client_addr IS NOT NULL AND usename = 'litellm_user'"
     )
-    assert sessions, "the shipper has no session"
-    assert {tuple(session) for session in sessions} == {("t", "TLSv1.3")}
+    assert {name for name, _, _ in sessions} >= {"litellm-request-log", "litellm"}
+    assert {tuple(tls) for _, *tls in sessions} == {("t", "TLSv1.3")}
+
+
+def test_gateway_checks_the_server(gateway: Any) -> None:
+    """Its connections are made by another library than the shipper's; both read these variables of libpq's."""
+    process = gateway.check_output("systemctl show --property=MainPID --value litellm-gateway")
+    variables = gateway.check_output("tr '\\0' '\\n' < /proc/%s/environ", process).splitlines()
+    assert {"PGSSLMODE=verify-full", f"PGSSLROOTCERT={FILES}/postgresql-ca.crt"} <= set(variables)
 
 
 def test_connection_in_clear_is_refused(connect: Any, gateway_name: str) -> None:
