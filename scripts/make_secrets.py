@@ -35,6 +35,7 @@ PREFIXES = {  # what every environment needs
     "litellm_master_key": "sk-",
     "litellm_salt_key": "sk-",
     "litellm_ui_password": "",
+    "certificates_authority_passphrase": "",
 }
 PLACEHOLDER = "REPLACE-ME"  # what preflight refuses
 MADE_UP = "LAB_"  # the lab's test double takes any key: these may be random

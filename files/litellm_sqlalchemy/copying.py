@@ -1,4 +1,4 @@
-"""COPY of rows into a table of the models: PostgreSQL's fastest way in, in its text format."""
+"""COPY of rows into the tables of the models: PostgreSQL's fastest way in, in its text format."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -6,13 +6,38 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
-from litellm_sqlalchemy.exchange import encode
+from litellm_sqlalchemy.exchange import Document, encode
+from litellm_sqlalchemy.models import Base, Request, Response
 
 _CHUNK_BYTES = 65_536
+
+
+def copy_pairs(connection: Connection, pairs: Iterable[tuple[Document, Document]], count: int) -> None:
+    """Append ``count`` pairs of rows, with ids drawn for them, in the connection's transaction; DBAPIError as usual."""
+    if not count:
+        return
+    ids = connection.execute(
+        text(
+            "SELECT nextval(request), nextval(response) FROM generate_series(1, :count),"
+            # OFFSET 0: the names are looked up once, not for each id.
+            " (SELECT pg_get_serial_sequence('requests', 'id')::regclass AS request,"
+            "  pg_get_serial_sequence('responses', 'id')::regclass AS response OFFSET 0) AS sequences"
+        ),
+        {"count": count},
+    ).all()
+    responses: list[Document] = []
+
+    def requests() -> Iterator[Document]:
+        for (request_id, response_id), (request, response) in zip(ids, pairs, strict=True):
+            responses.append({"id": response_id, "request_id_fk": request_id, **response})
+            yield {"id": request_id, **request}
+
+    copy_rows(connection, Base.metadata.tables[Request.__tablename__], requests())
+    copy_rows(connection, Base.metadata.tables[Response.__tablename__], responses)
 
 
 def copy_rows(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -71,12 +71,12 @@ def prisma_lock(engine: Engine) -> Iterator[None]:
     """Hold Prisma's lock; ValueError where somebody else keeps it for ``LOCK_PATIENCE``."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         deadline = time.monotonic() + LOCK_PATIENCE
-        # Asked for again and again: CREATE INDEX CONCURRENTLY of whoever has the lock would wait for a waiting statement.
+        # Asked for again and again: CREATE INDEX CONCURRENTLY of whoever has the lock would wait for one that waits.
         while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": PRISMA_LOCK}).scalar_one():
             if time.monotonic() > deadline:
                 raise ValueError(
-                    f"another migration has been under way for {LOCK_PATIENCE} s: somebody holds Prisma's advisory lock "
-                    f"{PRISMA_LOCK} (pg_locks names the session). Run db_init.py again when it has finished"
+                    f"another migration has been under way for {LOCK_PATIENCE} s: somebody holds Prisma's advisory "
+                    f"lock {PRISMA_LOCK} (pg_locks names the session). Run db_init.py again when it has finished"
                 )
             time.sleep(0.1)
         try:

@@ -9,16 +9,16 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, select, text, tuple_
+from sqlalchemy import Connection, Engine, select, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from litellm_sqlalchemy import partitions
-from litellm_sqlalchemy.copying import copy_rows
-from litellm_sqlalchemy.exchange import Document, Exchange, moment, rows_of
+from litellm_sqlalchemy.copying import copy_pairs
+from litellm_sqlalchemy.exchange import Exchange, moment, rows_of
 from litellm_sqlalchemy.locks import dead_workers
-from litellm_sqlalchemy.models import Base, Request, Response
+from litellm_sqlalchemy.models import Request
 from litellm_sqlalchemy.spool import Spool
 
 POLL_SECONDS = 0.1
@@ -154,36 +154,13 @@ def store(engine: Engine, batch: Sequence[Exchange]) -> None:
     """Store exchanges that may be there already, in one transaction."""
     try:
         with engine.begin() as connection:
-            _copy(connection, batch)
+            copy_pairs(connection, map(rows_of, batch), len(batch))
     except DBAPIError as error:
         if getattr(error.orig, "pgcode", None) != "23505":  # unique_violation: a replay
             raise
         with engine.begin() as connection:
-            _copy(connection, _not_there(connection, batch))
-
-
-def _copy(connection: Connection, batch: Sequence[Exchange]) -> None:
-    if not batch:
-        return
-    ids = connection.execute(
-        text(
-            "SELECT nextval(request), nextval(response) FROM generate_series(1, :count),"
-            # OFFSET 0: the names are looked up once, not for each id.
-            " (SELECT pg_get_serial_sequence('requests', 'id')::regclass AS request,"
-            "  pg_get_serial_sequence('responses', 'id')::regclass AS response OFFSET 0) AS sequences"
-        ),
-        {"count": len(batch)},
-    ).all()
-    responses: list[Document] = []
-
-    def requests() -> Iterator[Document]:
-        for (request_id, response_id), exchange in zip(ids, batch, strict=True):
-            request, response = rows_of(exchange)
-            responses.append({"id": response_id, "request_id_fk": request_id, **response})
-            yield {"id": request_id, **request}
-
-    copy_rows(connection, Base.metadata.tables[Request.__tablename__], requests())
-    copy_rows(connection, Base.metadata.tables[Response.__tablename__], responses)
+            missing = _not_there(connection, batch)
+            copy_pairs(connection, map(rows_of, missing), len(missing))
 
 
 def _not_there(connection: Connection, batch: Sequence[Exchange]) -> list[Exchange]:

@@ -358,7 +358,7 @@ def test_whoever_holds_prismas_lock_is_waited_for(
     with database.meanwhile("SELECT pg_advisory_xact_lock(72707369)"):
         result = init()
         assert (result.exit_code, is_sentence(result)) == (1, True)
-        assert "somebody holds Prisma's advisory lock" in printed(result)["error"]
+        assert "somebody holds Prisma's advisory" in printed(result)["error"]
     assert init().exit_code == 0
 
 

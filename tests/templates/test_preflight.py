@@ -19,6 +19,7 @@ SECRETS = {
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
     "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
     "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
+    "certificates_authority_passphrase": "Wd5hGk8jLm2nQp4rSt7v",
     "litellm_secrets": {"OPENAI_API_KEY": "a-real-key-1f9c27d3"},
 }
 CHAT = {"model_name": "chat", "litellm_params": {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}}
@@ -88,11 +89,12 @@ def test_environments_of_the_repository_lack_their_secrets_only(environment: str
     found = reported(Deployment(environment, facts={}, extra={"litellm_secrets": {"OPENAI_API_KEY": "real"}}), "main")
     file = f"inventory/{environment}/group_vars/all/secrets.yml"
     assert found == [
-        f"4 mistakes in inventory/{environment}, no host was touched:",
+        f"5 mistakes in inventory/{environment}, no host was touched:",
         *[
             f"{name} has no value in {file}: make one with `make secrets ENV={environment}`."
             for name in ("database_password", "litellm_master_key", "litellm_salt_key", "litellm_ui_password")
         ],
+        f"certificates_authority_passphrase has no value in {file}: make one with `make secrets ENV={environment}`.",
     ]
 
 
@@ -451,9 +453,25 @@ def test_mistake_is_reported_with_the_file_to_edit_and_no_secret(report: Report,
         assert secret not in sentences[0]
 
 
+@pytest.mark.parametrize("kind", ["host", "hostnossl", "hostgssenc", "hostnogssenc"])
+def test_hba_entry_that_admits_in_clear_needs_tls_to_be_off(report: Report, kind: str) -> None:
+    entry = {"type": kind, "database": "a", "user": "b", "address": "192.0.2.7", "method": "scram-sha-256"}
+    found = report({"postgresql_hba_entries": [entry]})
+    assert f"has the type {kind}, which admits connections in clear: use hostssl (or postgresql_tls: false)" in found[1]
+    assert report({"postgresql_hba_entries": [entry], "postgresql_tls": False}) == []
+    assert report({"postgresql_hba_entries": [{**entry, "method": "reject"}]}) == []
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1", "1.2"])
+def test_old_tls_is_refused(report: Report, version: str) -> None:
+    found = report({"postgresql_settings": {"ssl_min_protocol_version": version}})
+    assert f"ssl_min_protocol_version is '{version}': it must be one of TLSv1.2, TLSv1.3." in found[1]
+    assert report({"postgresql_settings": {"ssl_min_protocol_version": "TLSv1.3"}}) == []
+
+
 @pytest.mark.parametrize("method", ["trust", "md5", "password", "ident", "peer", "ldap", "pam"])
 def test_hba_methods_are_scram_cert_and_reject_only(report: Report, method: str) -> None:
-    entry = {"type": "host", "database": "all", "user": "all", "address": "192.0.2.0/24"}
+    entry = {"type": "hostssl", "database": "all", "user": "all", "address": "192.0.2.0/24"}
     assert (
         report({"postgresql_hba_entries": [{**entry, "method": "scram-sha-256"}, {**entry, "method": "reject"}]}) == []
     )
@@ -470,11 +488,11 @@ def test_hba_methods_are_scram_cert_and_reject_only(report: Report, method: str)
         ("gateway.example.com", "which is neither an IP address nor a network"),
         ("0.0.0.0/0", "which is the whole internet"),
         ("::/0", "which is the whole internet"),
-        (None, "has no address, which the type host needs"),
+        (None, "has no address, which the type hostssl needs"),
     ],
 )
 def test_address_that_is_none_is_refused(report: Report, address: str | None, sentence: str) -> None:
-    entry = {"type": "host", "database": "a", "user": "b", "address": address, "method": "scram-sha-256"}
+    entry = {"type": "hostssl", "database": "a", "user": "b", "address": address, "method": "scram-sha-256"}
     found = report({"postgresql_hba_entries": [entry]})
     assert len(found) == 1 + 1
     assert sentence in found[1]
@@ -658,7 +676,8 @@ def test_versions_of_ansible_are_those_of_the_locked_requirements() -> None:
     evaluate = Deployment().evaluate
     wanted = declared["preflight_ansible_versions"]
     assert evaluate("ansible_version.full | preflight_ansible_mistakes(wanted)", "gateway1", wanted=wanted) == []
-    assert set(wanted) == {"ansible-core", "community.postgresql", "community.general", "ansible.posix"}
+    collections = {"community.crypto", "community.general", "community.postgresql", "ansible.posix"}
+    assert set(wanted) == {"ansible-core", *collections}
 
 
 @pytest.mark.parametrize("name", ["ansible-core", "community.postgresql", "not.there"])
@@ -668,3 +687,12 @@ def test_wrong_version_of_ansible_or_a_collection_is_reported(name: str) -> None
     )
     assert f"This machine has {name} " in found[0][2]
     assert "needed is >=99" in found[0][2]
+
+
+def test_refused_package_in_the_lock_of_a_role_is_reported(report: Report) -> None:
+    refused = {"alembic": []}
+    found = report(command_line={"preflight_refused_packages": refused})
+    assert any(
+        "roles/schema/files/requirements.txt has alembic " in sentence and "`make lock`" in sentence
+        for sentence in found
+    )

@@ -83,10 +83,12 @@ def test_first_run_makes_every_secret(run: Run, secrets_file: Path) -> None:
         "litellm_master_key",
         "litellm_salt_key",
         "litellm_ui_password",
+        "certificates_authority_passphrase",
         "litellm_secrets",
     }
     assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_salt_key"])
     assert len(made["litellm_ui_password"]) >= 32
+    assert len(made["certificates_authority_passphrase"]) >= 32
     assert len(made["database_password"]) >= 32
     assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_master_key"])
     assert "made database_password, litellm_master_key" in said

@@ -112,7 +112,7 @@ class Session(ABC):
                 return await _execute(connection, sql, parameters)
             except psycopg.Error as error:
                 if failures.is_lost(error, connection):
-                    raise failures.lost(error) from error
+                    raise failures.lost(error) from None
                 raise failures.from_raw(error) from error
 
 
@@ -156,7 +156,8 @@ class Pool(Session):
         try:
             return await greenlet_spawn(self._engine.sync_engine.raw_connection)
         except (DBAPIError, DisconnectionError, psycopg.Error, OSError) as error:
-            raise failures.from_connecting(error, self.url.connect) from error
+            # Without what it came from: LiteLLM prints each error several times, and in an outage that takes time.
+            raise failures.from_connecting(error, self.url.connect) from None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

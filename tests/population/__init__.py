@@ -1,0 +1,1 @@
+"""A LiteLLM database as a stock LiteLLM with Prisma leaves it, for tests of the switch."""

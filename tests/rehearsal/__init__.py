@@ -1,0 +1,1 @@
+"""The switch from Prisma and back, rehearsed on the lab."""
