@@ -53,10 +53,16 @@ class Gateway(Unit):
         file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
         shutil.chown(file, "root", USER)
         self.port = free_port()
-        command = ["/opt/litellm/venv/bin/litellm", f"--config={file}", "--host=127.0.0.1", f"--port={self.port}"]
-        unset = "" if self.name == "on" else DATABASE
+        without = [] if self.name == "on" else ["/usr/bin/env", f"--unset={DATABASE}"]
+        command = [
+            *without,
+            "/opt/litellm/venv/bin/litellm",
+            f"--config={file}",
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+        ]
         began = time.monotonic()
-        systemd_run(self.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], unset, *command, "--num_workers=1")
+        systemd_run(self.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], *command, "--num_workers=1")
         wait_for(self, began + START_PATIENCE)
         return time.monotonic() - began
 
