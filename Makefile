@@ -19,7 +19,7 @@ ENV ?=
 HOST ?= gateway1
 # The faults that `faults` plays; empty: all of them.
 ONLY ?=
-# Options of `bench` and of `faults`.
+# Options of `bench`, `faults`, `bundle` and `audit`.
 ARGS ?=
 # What `molecule` plays.
 SCENARIO ?= default
@@ -70,6 +70,21 @@ secrets: ## make the secrets that an environment still lacks (ENV=production)
 	@scripts/bootstrap controller
 	@python scripts/make_secrets.py --environment "$(ENV)"
 
+.PHONY: sbom
+sbom: ## list what the Python environments on hosts consist of, as CycloneDX, in build/sbom
+	@scripts/bootstrap test
+	@PYTHONPATH=scripts $(STEP) "write build/sbom" python -m supply_chain.sbom
+
+.PHONY: audit
+audit: ## look up every locked Python package among the known vulnerabilities (ARGS=--help)
+	@scripts/bootstrap test
+	@PYTHONPATH=scripts $(STEP) "look up known vulnerabilities" python -m supply_chain.audit $(ARGS)
+
+.PHONY: bundle
+bundle: ## collect all packages for hosts without a way out, into build/bundle (ARGS=--help)
+	@scripts/bootstrap archive test
+	@PYTHONPATH=scripts $(STEP) "make build/bundle" python -m supply_chain.bundle $(ARGS)
+
 .PHONY: evidence
 evidence: ## check AC-1 to AC-7 on an environment and keep the proof (INVENTORY=inventory/lab)
 	@scripts/bootstrap controller
@@ -107,6 +122,24 @@ integration: ## tests of the package against a real PostgreSQL 17
 	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
 		$(STEP) "run the integration tests" pytest -q tests/integration
 
+.PHONY: admin
+admin: ## LiteLLM's administration on a lab: keys, teams, budgets, limits, spend, outages (INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test
+	@$(STEP) "test the administration of $(INVENTORY)" pytest -q tests/admin --ansible-inventory=$(INVENTORY)
+
+.PHONY: browser
+browser: ## the admin UI on a lab, in Chromium; screenshots in build/browser (INVENTORY=inventory/lab)
+	@scripts/bootstrap lab test browser
+	@$(STEP) "test the admin UI of $(INVENTORY)" pytest -q tests/browser --ansible-inventory=$(INVENTORY)
+
+.PHONY: conformance
+conformance: ## run the same operations through Prisma's own client and ours, and compare (ARGS="--examples=20 --seed=1 -k TeamTable")
+	@scripts/bootstrap test conformance
+	@[ -n "$${LITELLM_TEST_DATABASE_URL:-}" ] || podman container exists litellm-lab-upstream1 || { echo "The lab is not up: make up boots it." >&2; exit 2; }
+	@tests/conformance/oracle/install
+	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
+		$(STEP) "compare with Prisma's own client" pytest -q tests/conformance $(ARGS)
+
 .PHONY: molecule
 molecule: ## deploy to a fresh lab, again, and in check mode, and look at every host; the lab stays up (SCENARIO=)
 	@scripts/bootstrap lab test
@@ -119,9 +152,10 @@ faults: ## break the lab under load in every way known, and count each call (ONL
 	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%) $(ARGS)
 
 .PHONY: bench
-bench: ## measure what the request log costs, against baselines in the same run (ARGS="--quick", ARGS=--help)
-	@scripts/bootstrap lab test
-	@$(STEP) "measure" python -m bench $(ARGS)
+bench: ## measure what the request log and the database client cost, against baselines in the same run (ARGS="--quick", ARGS=--help)
+	@scripts/bootstrap lab test conformance
+	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
+		$(STEP) "measure" python -m bench $(ARGS)
 
 .PHONY: switch-rehearsal
 switch-rehearsal: ## switch the lab from Prisma and back, with Prisma's own client (INVENTORY=inventory/lab)
@@ -136,14 +170,17 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 	$(MAKE) check; \
 	$(MAKE) molecule; \
 	$(MAKE) integration; \
+	$(MAKE) conformance; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
-	$(MAKE) switch-rehearsal INVENTORY=inventory/lab; \
+	$(MAKE) admin browser INVENTORY=inventory/lab; \
 	$(MAKE) faults INVENTORY=inventory/lab ARGS=--short; \
+	$(MAKE) switch-rehearsal INVENTORY=inventory/lab; \
 	$(MAKE) down; \
 	for scenario in $(other_scenarios); do \
 		$(MAKE) molecule SCENARIO="$$scenario"; \
 		$(STEP) "molecule $$scenario: remove the lab" molecule destroy --scenario-name "$$scenario"; \
 	done; \
+	$(MAKE) audit ARGS=--where-reachable; \
 	echo "Everything passed, after $$((SECONDS - start)) s."
 
 .PHONY: lock

@@ -21,9 +21,12 @@ from ansible.errors import AnsibleError
 
 from bench.figures import Row, table
 from bench.hosts import ROOT, Database, Gateway, HostError, Inventory, Watch
-from bench.sections import FULL, FULL_SCHEMA, QUICK, SCHEMA, SECTIONS, Bench, Extent
+from bench.keys import keys
+from bench.sections import FULL, FULL_SCHEMA, QUICK, SCHEMA, Bench, Extent
+from bench.sections import SECTIONS as REQUEST_LOG
 
 BUILD = ROOT / "build"
+SECTIONS = {**REQUEST_LOG, "keys": keys}
 BROKEN = (HostError, AnsibleError, RuntimeError, KeyboardInterrupt)
 
 

@@ -8,6 +8,7 @@ secret is printed. Exits with 1, and a sentence on stderr, where it cannot go on
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import secrets
@@ -34,6 +35,7 @@ PREFIXES = {  # what every environment needs
     "litellm_master_key": "sk-",
     "litellm_salt_key": "sk-",
     "litellm_ui_password": "",
+    "certificates_authority_passphrase": "",
 }
 PLACEHOLDER = "REPLACE-ME"  # what preflight refuses
 MADE_UP = "LAB_"  # the lab's test double takes any key: these may be random
@@ -64,38 +66,63 @@ def provider_keys(folder: Path) -> list[str]:
     """Return the names that the environment refers to as os.environ/NAME and does not set in litellm_environment."""
     referenced: set[str] = set()
     given: set[str] = set()
-    for file in sorted(folder.rglob("*.y*ml")):
-        if file.name == "secrets.yml":
-            continue
-        try:
-            document = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
-            raise SecretsError(f"{file} is not YAML: {error}") from error
+    for document in _documents(folder):
         referenced.update(name for text in _texts(document) for name in REFERENCE.findall(text))
         given.update(_names(_value(document, "litellm_environment")))
     return sorted(name for name in referenced - given if not name.startswith(OF_THE_ROLE))
 
 
-def with_missing(text: str, keys: Iterable[str]) -> tuple[str, list[str]]:
+def key_aliases(folder: Path) -> list[str]:
+    """Return the virtual keys that the environment declares to be there, by their names."""
+    found: set[str] = set()
+    for document in _documents(folder):
+        entries = _value(document, "litellm_keys")
+        for entry in entries.value if isinstance(entries, yaml.SequenceNode) else []:
+            alias, state = _value(entry, "key_alias"), _value(entry, "state")
+            if alias is not None and not _is_empty(alias) and (state is None or state.value != "absent"):
+                found.add(alias.value)
+    return sorted(found)
+
+
+def _documents(folder: Path) -> Iterator[yaml.Node | None]:
+    for file in sorted(folder.rglob("*.y*ml")):
+        if file.name == "secrets.yml":
+            continue
+        try:
+            yield yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise SecretsError(f"{file} is not YAML: {error}") from error
+
+
+def with_missing(text: str, keys: Iterable[str], aliases: Iterable[str]) -> tuple[str, list[str]]:
     """Return the text of a secrets file with what it lacked, and the names of what was added."""
     document = _mapping(text)
-    have = set(_names(_value(document, "litellm_secrets")))
     missing = [name for name in PREFIXES if _is_empty(_value(document, name))]
-    entries = [key for key in keys if key not in have]
-    added = [*missing, *(f"litellm_secrets.{key}" for key in entries)]
+    have = {name: set(_names(_value(document, name))) for name in ("litellm_secrets", "litellm_key_values")}
+    made = [("litellm_secrets", key, key) for key in keys if key not in have["litellm_secrets"]]
+    # A name that people have made up is quoted: it may be one that YAML takes for something else.
+    made += [
+        ("litellm_key_values", alias, json.dumps(alias)) for alias in aliases if alias not in have["litellm_key_values"]
+    ]
+    added = [*missing, *(f"{container}.{name}" for container, name, _ in made)]
     try:
         extended = text if text.strip() else HEADER
         for name in missing:
             extended = _with_value(extended, name, PREFIXES[name] + random_secret())
-        for key in entries:
-            value = random_secret() if key.startswith(MADE_UP) else PLACEHOLDER
-            extended = _with_entry(extended, "litellm_secrets", f"{key}: {value}")
+        for container, name, written in made:
+            extended = _with_entry(extended, container, f"{written}: {_new_value(container, name)}")
         before, after = dict(_leaves(document)), dict(_leaves(_mapping(extended)))
     except yaml.YAMLError:
         before, after = {}, {}
     if not (before.items() <= after.items() and set(added) <= set(after)):
         raise SecretsError(f"The secrets file is written in an unusual way: add {', '.join(added)} to it by hand.")
     return extended, added
+
+
+def _new_value(container: str, name: str) -> str:
+    if container == "litellm_key_values":
+        return f"sk-{random_secret()}"
+    return random_secret() if name.startswith(MADE_UP) else PLACEHOLDER
 
 
 def _with_value(text: str, name: str, value: str) -> str:
@@ -216,7 +243,7 @@ def make(folder: Path, password_file: Path | None) -> list[str]:
         raise SecretsError(f"The vault's password file {password_file} does not exist.")
     known = vault("decrypt", stored, password_file) if was_encrypted and password_file else stored
     try:
-        text, added = with_missing(known, provider_keys(folder))
+        text, added = with_missing(known, provider_keys(folder), key_aliases(folder))
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SecretsError(f"{shown} is not YAML{line}.") from None  # the error itself would show a secret
@@ -244,7 +271,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="Make the secrets that an environment lacks, in inventory/NAME/group_vars/all/secrets.yml. "
         "Values that are there are never changed.",
         epilog="Keys that the models name as os.environ/NAME get a placeholder in litellm_secrets, to be replaced by "
-        "the provider's key; those of the lab (LAB_...) get a random value.",
+        "the provider's key; those of the lab (LAB_...) get a random value, and so do the virtual keys that "
+        "litellm_keys names, in litellm_key_values.",
     )
     parser.add_argument(
         "--environment", required=True, metavar="NAME", help="a folder in inventory/, or the path of one elsewhere"

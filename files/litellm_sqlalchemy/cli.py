@@ -21,7 +21,7 @@ from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import Settings, get_settings
 from litellm_sqlalchemy.shipper import Shipper
 from litellm_sqlalchemy.spool import Spool
-from litellm_sqlalchemy.switch_cli import COMMANDS as SWITCH_COMMANDS
+from litellm_sqlalchemy.switch.commands import COMMANDS as SWITCH_COMMANDS
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BLOCK_BYTES = 256 * 1024
@@ -138,7 +138,7 @@ def check() -> None:
 
 @main.command()
 def ping() -> None:
-    """Connect as the service does and print what answered, as JSON: version, authentication, pool."""
+    """Connect as the service does and print what answered, as JSON: version, authentication, TLS, pool."""
     settings = get_settings()
     engine = make_engine(settings)
     with engine.connect() as connection:
@@ -146,7 +146,8 @@ def ping() -> None:
             text(
                 "SELECT current_setting('server_version') AS server_version, current_user AS role,"
                 " current_database() AS database, current_setting('password_encryption') AS password_encryption,"
-                " inet_server_addr()::text AS server_address, inet_client_addr()::text AS client_address"
+                " inet_server_addr()::text AS server_address, inet_client_addr()::text AS client_address,"
+                " (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls"
             )
         ).one()
         pool = engine.pool

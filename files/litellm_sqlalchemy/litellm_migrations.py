@@ -71,7 +71,7 @@ def prisma_lock(engine: Engine) -> Iterator[None]:
     """Hold Prisma's lock; ValueError where somebody else keeps it for ``LOCK_PATIENCE``."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         deadline = time.monotonic() + LOCK_PATIENCE
-        # Asked for again and again: CREATE INDEX CONCURRENTLY of whoever has it would wait for a statement that waits.
+        # Asked for again and again: CREATE INDEX CONCURRENTLY of whoever has the lock would wait for one that waits.
         while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": PRISMA_LOCK}).scalar_one():
             if time.monotonic() > deadline:
                 raise ValueError(

@@ -131,8 +131,8 @@ class Evidence:
         require(pool["recycle_seconds"] > 0, "connections are never renewed")
         require(pool["pre_ping"], "connections are used without a pre-ping")
         return (
-            f"PostgreSQL {version}, SCRAM-SHA-256, pool {pool['size']} + {pool['max_overflow']}, "
-            f"recycled after {pool['recycle_seconds']} s, pre-ping"
+            f"PostgreSQL {version}, {answer.get('tls') or 'no TLS'}, SCRAM-SHA-256, "
+            f"pool {pool['size']} + {pool['max_overflow']}, recycled after {pool['recycle_seconds']} s, pre-ping"
         )
 
     def chat(self) -> str:

@@ -59,7 +59,7 @@ def main() -> int:
         parser.error(str(error))
 
     began = time.monotonic()
-    gateway = Gateway(lab.podman, lab.containers["litellm"], lab.addresses["litellm"], lab.gateway_url)
+    gateway = Gateway(lab.podman, lab.containers["litellm"], lab.addresses["litellm"], lab.gateway_url, lab.gateway_tls)
     database = Database(
         lab.podman, lab.containers["postgresql"], lab.addresses["postgresql"], lab.database, lab.database_port
     )

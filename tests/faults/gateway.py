@@ -1,13 +1,14 @@
 """The gateway's host: its two services, its spool, and drop-ins that last for a fault."""
 
 import json
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+import httpx
 
 from faults.machine import CommandError, Machine
 
@@ -17,7 +18,7 @@ BOTH = (GATEWAY, SHIPPER)
 STATE = "/var/lib/litellm"
 SPOOL = f"{STATE}/spool.sqlite3"
 USER = "litellm"
-BOOT_PATIENCE = 90.0
+BOOT_PATIENCE = 240.0
 """Seconds for a gateway to start; about ten on a machine that has nothing else to do."""
 
 _INSTALL = """
@@ -51,9 +52,9 @@ class Ledger:
 class Gateway(Machine):
     """A machine of the group litellm."""
 
-    def __init__(self, podman: str, container: str, address: str, url: str) -> None:
+    def __init__(self, podman: str, container: str, address: str, url: str, tls: ssl.SSLContext | bool) -> None:
         super().__init__(podman, container, address)
-        self.url = url
+        self._client = httpx.Client(base_url=url, verify=tls, trust_env=False, timeout=5)
 
     def ledger(self) -> Ledger:
         """The balance, as the operator's command sees it; it exits 1 where the balance is off."""
@@ -140,9 +141,8 @@ class Gateway(Machine):
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health/readiness", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+            return self._client.get("/health/readiness").status_code == httpx.codes.OK
+        except httpx.HTTPError:
             return False
 
 

@@ -1,5 +1,6 @@
 """What the harness has to know of an inventory: the hosts of a lab, and how clients reach the gateway."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Lab:
     containers: Mapping[str, str]
     addresses: Mapping[str, str]
     gateway_url: str
+    gateway_tls: ssl.SSLContext | bool
     upstream_url: str
     master_key: str
     database: str
@@ -56,7 +58,12 @@ def read(path: Path) -> Lab:
         podman=str(value("litellm", "ansible_podman_executable", "podman")),
         containers={group: str(value(group, "ansible_host")) for group in GROUPS},
         addresses=addresses,
-        gateway_url=f"http://{addresses['litellm']}:{value('litellm', 'litellm_port', 4000)}",
+        gateway_url=str(value("litellm", "gateway_url")),
+        gateway_tls=(
+            ssl.create_default_context(cafile=value("litellm", "gateway_ca"))
+            if value("litellm", "gateway_tls")
+            else True
+        ),
         upstream_url=f"http://{addresses['upstream']}:{UPSTREAM_PORT}",
         master_key=str(value("litellm", "litellm_master_key")),
         database=str(value("postgresql", "database_name")),

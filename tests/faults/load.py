@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ MODEL = "lab-chat"
 ROUTE = "/v1/chat/completions"
 _FILLER = " ".join(f"sentence {n} of a prompt that is about two kilobytes long." for n in range(35))
 _CALL_ID = "x-litellm-call-id"
+_OF_THE_PROXY = b'"type":"gateway_proxy_error"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Load:
     prefix: str
     rate: float = CALLS_A_SECOND
     mix: tuple[Recipe, ...] = MIX
+    tls: ssl.SSLContext | bool = True
     calls: list[Call] = field(default_factory=list)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -117,7 +120,7 @@ class Load:
         # A connection a call: what a fault breaks is then the call's own, not one that a pool had kept.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(
-            base_url=self.url, timeout=CALL_PATIENCE, limits=limits, trust_env=False
+            base_url=self.url, timeout=CALL_PATIENCE, limits=limits, trust_env=False, verify=self.tls
         ) as self._client:
             self._ready.set()
             recipes = itertools.cycle(self.mix)
@@ -157,6 +160,10 @@ class Load:
                 text = await answer.aread()
         except httpx.HTTPError as error:
             call.error = type(error).__name__
+            return
+        if _OF_THE_PROXY in text:
+            # The gateway gave no answer; to it, the client is one whose connection broke.
+            call.error, call.status = f"HTTP {call.status} of the proxy", None
             return
         call.complete = not recipe.stream or call.status != 200 or b"data: [DONE]" in text
         call.request_log_full = call.status == 503 and b"request log has no room" in text

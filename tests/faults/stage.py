@@ -64,11 +64,13 @@ class Stage:
     ) -> Iterator[Load]:
         """Calls come in: for some seconds before the block, through it, and for some seconds after it.
 
+        In a short run half as many, for a machine that has other things to do.
         The ledger is asked in between, too: it balances at any moment.
         """
         self._before = self.gateway.ledger()
         self.expect_hosts()
-        self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix)
+        rate = rate / 2 if self.is_short else rate
+        self.traffic = Load(self.lab.gateway_url, self.lab.master_key, self.prefix, rate, mix, tls=self.lab.gateway_tls)
         self.traffic.start()
         try:
             time.sleep(before)

@@ -9,10 +9,10 @@ import psycopg2
 import pytest
 
 from integration.support import DAYS_AHEAD, Database, Run, Server, command_environment, printed, python, until
-from litellm_sqlalchemy import backfill as filling
-from litellm_sqlalchemy import parity
-from litellm_sqlalchemy.backfill import backfill
 from litellm_sqlalchemy.schema import EXIT_DIFFERENT, upgrade
+from litellm_sqlalchemy.switch import backfill as filling
+from litellm_sqlalchemy.switch import parity
+from litellm_sqlalchemy.switch.backfill import backfill
 from population.__main__ import migrate, populate
 
 ROWS = 400

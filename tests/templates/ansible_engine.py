@@ -29,6 +29,7 @@ SECRETS = {
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
     "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
     "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
+    "certificates_authority_passphrase": "Wd5hGk8jLm2nQp4rSt7v",
 }
 FACTS = {
     "architecture": "x86_64",

@@ -18,13 +18,27 @@ def test_file_of_production_is_three_lines(deployment: Any) -> None:
     assert rules(deployment) == [
         ["local", "all", "postgres", "peer"],
         ["local", "litellm_db", "litellm_owner", "peer", "map=schema_owner"],
-        ["host", "litellm_db", "litellm_user", "192.168.10.18/32", "scram-sha-256"],
+        ["hostssl", "litellm_db", "litellm_user", "192.168.10.18/32", "scram-sha-256"],
     ]
+
+
+def test_connections_in_clear_are_admitted_only_where_somebody_says_so(deployment: Any) -> None:
+    assert {rule[0] for rule in rules(deployment)} == {"local", "hostssl"}
+    assert rules(deployment, postgresql_tls=False)[2][0] == "host"
+
+
+def test_client_certificate_is_asked_for_beside_the_password(deployment: Any) -> None:
+    asked = rules(deployment, postgresql_client_certificates=True)[2]
+    assert asked[0] == "hostssl"
+    assert asked[4:] == ["scram-sha-256", "clientcert=verify-full"]
+    assert (
+        "clientcert=verify-full" not in rules(deployment, postgresql_client_certificates=True, postgresql_tls=False)[2]
+    )
 
 
 def test_gateway_on_the_same_host_comes_in_by_loopback(deployment: Any) -> None:
     assert rules(deployment, "single", "litellm1")[2:] == [
-        ["host", "litellm_db", "litellm_user", "127.0.0.1/32", "scram-sha-256"]
+        ["hostssl", "litellm_db", "litellm_user", "127.0.0.1/32", "scram-sha-256"]
     ]
 
 

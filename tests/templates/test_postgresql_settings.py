@@ -68,6 +68,21 @@ def test_passwords_are_for_scram_and_toast_is_lz4(deployment: Any) -> None:
     assert rendered["default_toast_compression"] == "'lz4'"
 
 
+def test_tls_is_on_and_1_2_at_least(deployment: Any) -> None:
+    rendered = settings(deployment)
+    assert rendered["ssl"] == "on"
+    assert rendered["ssl_min_protocol_version"] == "'TLSv1.2'"
+    assert rendered["ssl_cert_file"] == "'/etc/ssl/litellm/postgresql.crt'"
+    assert settings(deployment, postgresql_tls=False)["ssl"] == "off"
+
+
+def test_client_certificates_are_checked_against_their_authority(deployment: Any) -> None:
+    """An empty ssl_ca_file would let no client certificate in, and clientcert in pg_hba.conf would be an error."""
+    assert settings(deployment)["ssl_ca_file"] == "''"
+    asked = settings(deployment, postgresql_client_certificates=True)
+    assert asked["ssl_ca_file"] == "'/etc/ssl/litellm/database_client-ca.crt'"
+
+
 def test_values_of_statements_stay_out_of_the_log(deployment: Any) -> None:
     """They are prompts and answers."""
     rendered = settings(deployment)
@@ -121,4 +136,4 @@ def test_memory_is_the_facts_unless_the_inventory_says_less(deployment: Any) -> 
 def test_role_needs_no_setting_that_it_refuses(deployment: Any) -> None:
     """Each of the refused settings has a sentence, and none of them is free-standing in the role's own."""
     refused = deployment().evaluate("_postgresql_settings_elsewhere", HOST, ROLE)
-    assert all(re.match(r"postgresql_\w+|nothing, since ", instead) for instead in refused.values())
+    assert all(re.match(r"(postgresql|certificates)_\w+|nothing, since ", instead) for instead in refused.values())

@@ -19,6 +19,7 @@ SECRETS = {
     "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f",
     "litellm_salt_key": "sk-Zt8wBq3nLx6vRk1mJy5hGd9s",
     "litellm_ui_password": "Mf4kTz8pWc2xHv6b",
+    "certificates_authority_passphrase": "Wd5hGk8jLm2nQp4rSt7v",
     "litellm_secrets": {"OPENAI_API_KEY": "a-real-key-1f9c27d3"},
 }
 CHAT = {"model_name": "chat", "litellm_params": {"model": "openai/gpt-4o", "api_key": "os.environ/OPENAI_API_KEY"}}
@@ -88,11 +89,12 @@ def test_environments_of_the_repository_lack_their_secrets_only(environment: str
     found = reported(Deployment(environment, facts={}, extra={"litellm_secrets": {"OPENAI_API_KEY": "real"}}), "main")
     file = f"inventory/{environment}/group_vars/all/secrets.yml"
     assert found == [
-        f"4 mistakes in inventory/{environment}, no host was touched:",
+        f"5 mistakes in inventory/{environment}, no host was touched:",
         *[
             f"{name} has no value in {file}: make one with `make secrets ENV={environment}`."
             for name in ("database_password", "litellm_master_key", "litellm_salt_key", "litellm_ui_password")
         ],
+        f"certificates_authority_passphrase has no value in {file}: make one with `make secrets ENV={environment}`.",
     ]
 
 
@@ -109,7 +111,15 @@ def test_mistake_that_hosts_share_is_reported_once(report: Report) -> None:
 
 
 KEY = "sk-Hk3mNp5qRs8tVw2xYz4bCd6f"
-IN_THE_OPEN = ["s3cr3t", "hunter2", "sk-abcd1234"]
+VALUE = "sk-Wd7gNq2vLx9tRb4cZf6j"
+IN_THE_OPEN = ["s3cr3t", "hunter2", "sk-abcd1234", VALUE]
+
+
+def keys(*entries: dict[str, Any]) -> dict[str, Any]:
+    """Virtual keys and their value."""
+    return {"litellm_keys": list(entries), "litellm_key_values": {"ci": VALUE}}
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     # Secrets
     "no database password": ({"database_password": None}, "database_password has no value in ", SECRET),
@@ -332,6 +342,101 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "litellm_router_settings.fallbacks names the model chatt, which is not in litellm_models",
         MAIN,
     ),
+    # Keys as code
+    "a budget without a name": ({"litellm_budgets": [{"max_budget": 1}]}, "litellm_budgets[0] has no budget_id", MAIN),
+    "keys without their database": (
+        {**keys({"key_alias": "ci"}), "litellm_virtual_keys": False},
+        "litellm_keys needs LiteLLM's database: set litellm_virtual_keys to true, or remove it.",
+        MAIN,
+    ),
+    "a field that is not known": (
+        {"litellm_teams": [{"team_alias": "a", "max_buget": 1}]},
+        "litellm_teams[0].max_buget is not known: did you mean max_budget?",
+        MAIN,
+    ),
+    "a value in the open": (
+        keys({"key_alias": "ci", "key": "sk-abcd1234"}),
+        "litellm_keys[0].key would show the value of a key: put it into litellm_key_values, by its key_alias.",
+        MAIN,
+    ),
+    "a duration in words": (
+        {"litellm_budgets": [{"budget_id": "a", "budget_duration": "30 days"}]},
+        "litellm_budgets[0].budget_duration is 30 days: it must be a time such as 30s, 15m, 12h, 30d, 4w or 1mo.",
+        MAIN,
+    ),
+    "a duration of nothing": (
+        {"litellm_teams": [{"team_alias": "a", "budget_duration": "0d"}]},
+        "litellm_teams[0].budget_duration is 0d",
+        MAIN,
+    ),
+    "a negative budget": (keys({"key_alias": "ci", "max_budget": -1}), "litellm_keys[0].max_budget is -1", MAIN),
+    "a limit in quotes": (keys({"key_alias": "ci", "rpm_limit": "60"}), "rpm_limit is 60: it must be a whole", MAIN),
+    "a switch that is empty": (keys({"key_alias": "ci", "blocked": None}), "litellm_keys[0].blocked is empty", MAIN),
+    "models that are no list": (
+        keys({"key_alias": "ci", "models": "chat"}),
+        "litellm_keys[0].models is chat: it must be a list of names.",
+        MAIN,
+    ),
+    "an expiry without a zone": (
+        keys({"key_alias": "ci", "expires": "2027-01-31 12:00"}),
+        "litellm_keys[0].expires is 2027-01-31 12:00: it must be a moment with its zone",
+        MAIN,
+    ),
+    "an unknown state": (
+        {"litellm_teams": [{"team_alias": "a", "state": "gone"}]},
+        "litellm_teams[0].state is gone: it must be present or absent.",
+        MAIN,
+    ),
+    "an alias that leads away": (
+        {"litellm_key_values": {"../x": VALUE}, "litellm_keys": [{"key_alias": "../x"}]},
+        "litellm_keys[0].key_alias holds control characters or a path with ..",
+        MAIN,
+    ),
+    "one alias for two keys": (
+        keys({"key_alias": "ci"}, {"key_alias": "ci"}),
+        "litellm_keys has 2 entries with the key_alias ci: each needs its own.",
+        MAIN,
+    ),
+    "a key of no team": (
+        keys({"key_alias": "ci", "team": "nobody"}),
+        "litellm_keys[0].team names nobody, which is not in litellm_teams.",
+        MAIN,
+    ),
+    "a key of a team that goes": (
+        {**keys({"key_alias": "ci", "team": "a"}), "litellm_teams": [{"team_alias": "a", "state": "absent"}]},
+        "litellm_keys[0].team names a, which is to be absent by litellm_teams.",
+        MAIN,
+    ),
+    "a key of no budget": (
+        keys({"key_alias": "ci", "budget_id": "nothing"}),
+        "litellm_keys[0].budget_id names nothing, which is not in litellm_budgets.",
+        MAIN,
+    ),
+    "a model that is not there": (
+        {"litellm_teams": [{"team_alias": "a", "models": ["chat", "chatt"]}], "litellm_store_model_in_db": False},
+        "litellm_teams[0].models names chatt, which is not in litellm_models.",
+        MAIN,
+    ),
+    "a key without a value": (
+        {"litellm_keys": [{"key_alias": "ci"}]},
+        "litellm_keys[0] (ci) has no value: make secrets ENV=",
+        SECRET,
+    ),
+    "a short value": (
+        {"litellm_key_values": {"ci": "sk-abcd1234"}},
+        "litellm_key_values.ci must begin with sk- and have at least 16 characters.",
+        MAIN,
+    ),
+    "the master key for a key": (
+        {"litellm_key_values": {"ci": KEY}},
+        "litellm_key_values.ci is the master key: a virtual key needs a value of its own.",
+        MAIN,
+    ),
+    "one value for two keys": (
+        {"litellm_key_values": {"ci": VALUE, "cd": VALUE}},
+        "litellm_key_values has the same value for cd, ci: each needs its own.",
+        MAIN,
+    ),
 }
 
 
@@ -348,9 +453,25 @@ def test_mistake_is_reported_with_the_file_to_edit_and_no_secret(report: Report,
         assert secret not in sentences[0]
 
 
+@pytest.mark.parametrize("kind", ["host", "hostnossl", "hostgssenc", "hostnogssenc"])
+def test_hba_entry_that_admits_in_clear_needs_tls_to_be_off(report: Report, kind: str) -> None:
+    entry = {"type": kind, "database": "a", "user": "b", "address": "192.0.2.7", "method": "scram-sha-256"}
+    found = report({"postgresql_hba_entries": [entry]})
+    assert f"has the type {kind}, which admits connections in clear: use hostssl (or postgresql_tls: false)" in found[1]
+    assert report({"postgresql_hba_entries": [entry], "postgresql_tls": False}) == []
+    assert report({"postgresql_hba_entries": [{**entry, "method": "reject"}]}) == []
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1.1", "1.2"])
+def test_old_tls_is_refused(report: Report, version: str) -> None:
+    found = report({"postgresql_settings": {"ssl_min_protocol_version": version}})
+    assert f"ssl_min_protocol_version is '{version}': it must be one of TLSv1.2, TLSv1.3." in found[1]
+    assert report({"postgresql_settings": {"ssl_min_protocol_version": "TLSv1.3"}}) == []
+
+
 @pytest.mark.parametrize("method", ["trust", "md5", "password", "ident", "peer", "ldap", "pam"])
 def test_hba_methods_are_scram_cert_and_reject_only(report: Report, method: str) -> None:
-    entry = {"type": "host", "database": "all", "user": "all", "address": "192.0.2.0/24"}
+    entry = {"type": "hostssl", "database": "all", "user": "all", "address": "192.0.2.0/24"}
     assert (
         report({"postgresql_hba_entries": [{**entry, "method": "scram-sha-256"}, {**entry, "method": "reject"}]}) == []
     )
@@ -367,11 +488,11 @@ def test_hba_methods_are_scram_cert_and_reject_only(report: Report, method: str)
         ("gateway.example.com", "which is neither an IP address nor a network"),
         ("0.0.0.0/0", "which is the whole internet"),
         ("::/0", "which is the whole internet"),
-        (None, "has no address, which the type host needs"),
+        (None, "has no address, which the type hostssl needs"),
     ],
 )
 def test_address_that_is_none_is_refused(report: Report, address: str | None, sentence: str) -> None:
-    entry = {"type": "host", "database": "a", "user": "b", "address": address, "method": "scram-sha-256"}
+    entry = {"type": "hostssl", "database": "a", "user": "b", "address": address, "method": "scram-sha-256"}
     found = report({"postgresql_hba_entries": [entry]})
     assert len(found) == 1 + 1
     assert sentence in found[1]
@@ -479,6 +600,35 @@ def test_fallbacks_between_models_are_accepted(report: Report) -> None:
     assert report({"litellm_models": wildcard, "litellm_router_settings": anything}) == []
 
 
+def test_keys_teams_and_budgets_are_accepted(report: Report) -> None:
+    declared = {
+        "litellm_budgets": [{"budget_id": "small", "max_budget": 0.5, "budget_duration": "1mo", "rpm_limit": None}],
+        "litellm_teams": [
+            {"team_alias": "research", "models": ["chat"], "metadata": {"cost_centre": "4711"}, "blocked": False},
+            {"team_alias": "former", "state": "absent"},
+        ],
+        **keys(
+            {"key_alias": "ci", "team": "research", "budget_id": "small", "expires": "2027-01-31T00:00:00Z"},
+            {"key_alias": "old", "team": "former", "state": "absent"},
+        ),
+    }
+    assert report(declared) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"litellm_store_model_in_db": True},
+        {"litellm_models": [CHAT, {"model_name": "openai/*", "litellm_params": {"model": "openai/*"}}]},
+        {"litellm_models": [CHAT, {**CHAT, "model_name": "c", "model_info": {"access_groups": ["any-model"]}}]},
+        {"litellm_router_settings": {"model_group_alias": {"any-model": "chat"}}},
+    ],
+)
+def test_models_that_may_exist_are_accepted_for_keys(report: Report, changes: dict[str, Any]) -> None:
+    declared = {"litellm_store_model_in_db": False, **keys({"key_alias": "ci", "models": ["any-model"]})}
+    assert report({**declared, **changes}) == []
+
+
 def test_value_that_needs_facts_waits_for_them(report: Report) -> None:
     half = {"postgresql_memory_mb": "{{ ansible_facts['memtotal_mb'] // 2 }}"}
     assert report(half) == []
@@ -526,7 +676,8 @@ def test_versions_of_ansible_are_those_of_the_locked_requirements() -> None:
     evaluate = Deployment().evaluate
     wanted = declared["preflight_ansible_versions"]
     assert evaluate("ansible_version.full | preflight_ansible_mistakes(wanted)", "gateway1", wanted=wanted) == []
-    assert set(wanted) == {"ansible-core", "community.postgresql", "community.general", "ansible.posix"}
+    collections = {"community.crypto", "community.general", "community.postgresql", "ansible.posix"}
+    assert set(wanted) == {"ansible-core", *collections}
 
 
 @pytest.mark.parametrize("name", ["ansible-core", "community.postgresql", "not.there"])
@@ -536,3 +687,12 @@ def test_wrong_version_of_ansible_or_a_collection_is_reported(name: str) -> None
     )
     assert f"This machine has {name} " in found[0][2]
     assert "needed is >=99" in found[0][2]
+
+
+def test_refused_package_in_the_lock_of_a_role_is_reported(report: Report) -> None:
+    refused = {"alembic": []}
+    found = report(command_line={"preflight_refused_packages": refused})
+    assert any(
+        "roles/schema/files/requirements.txt has alembic " in sentence and "`make lock`" in sentence
+        for sentence in found
+    )

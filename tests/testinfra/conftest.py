@@ -10,6 +10,7 @@ skipped in inventories without an ``upstream`` group: nothing here disturbs prod
 
 import json
 import os
+import ssl
 import time
 from base64 import b64decode
 from collections import Counter
@@ -156,7 +157,15 @@ def database(inventory: Inventory, database_name: str) -> Host:
 @pytest.fixture(scope="session")
 def gateway_url(inventory: Inventory, gateway_name: str) -> str:
     """Where clients reach the gateway."""
-    return f"http://{inventory.address(gateway_name)}:{inventory.value(gateway_name, 'litellm_port', 4000)}"
+    return str(inventory.value(gateway_name, "gateway_url"))
+
+
+@pytest.fixture(scope="session")
+def gateway_tls(inventory: Inventory, gateway_name: str) -> ssl.SSLContext | bool:
+    """What clients check the gateway's certificate against, as httpx takes it."""
+    if not inventory.value(gateway_name, "gateway_tls"):
+        return True
+    return ssl.create_default_context(cafile=str(inventory.value(gateway_name, "gateway_ca")))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from litellm_sqlalchemy import backup
+from litellm_sqlalchemy.switch import backup
 
 SCRIPT = r"""COPY public."LiteLLM_SpendLogs" (request_id, model) FROM stdin;
 a	COPY public.other (x) FROM stdin;

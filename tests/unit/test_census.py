@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from litellm_sqlalchemy.census import Table, changes, differences, of_plain, plain
+from litellm_sqlalchemy.switch.census import Table, changes, differences, of_plain, plain
 
 BEFORE = {"LiteLLM_A": Table(2, "17", "0.3"), "LiteLLM_B": Table(0, "0", None)}
 

@@ -147,7 +147,18 @@ def test_no_call_is_begun_or_kept_up_after_the_load_was_broken_off(silent: Silen
 def test_load_ends_with_any_of_the_hosts(silent: Silent, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faults.stage.Machine", lambda *_: Here("upstream"))
     addresses = dict.fromkeys(("litellm", "postgresql", "upstream"), "127.0.0.1")
-    lab = Lab("podman", addresses, addresses, silent.url, "http://127.0.0.1:9", "key", "", "", 0)
+    lab = Lab(
+        podman="podman",
+        containers=addresses,
+        addresses=addresses,
+        gateway_url=silent.url,
+        gateway_tls=False,
+        upstream_url="http://127.0.0.1:9",
+        master_key="key",
+        database="",
+        database_user="",
+        database_port=0,
+    )
     gateway = GatewayHere()
     stage = Stage("test", "test-", lab, gateway, Here("database"))  # type: ignore[arg-type]
     try:

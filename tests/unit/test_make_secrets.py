@@ -83,10 +83,12 @@ def test_first_run_makes_every_secret(run: Run, secrets_file: Path) -> None:
         "litellm_master_key",
         "litellm_salt_key",
         "litellm_ui_password",
+        "certificates_authority_passphrase",
         "litellm_secrets",
     }
     assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_salt_key"])
     assert len(made["litellm_ui_password"]) >= 32
+    assert len(made["certificates_authority_passphrase"]) >= 32
     assert len(made["database_password"]) >= 32
     assert re.fullmatch(r"sk-[A-Za-z0-9]{32,}", made["litellm_master_key"])
     assert "made database_password, litellm_master_key" in said
@@ -121,6 +123,20 @@ def test_keys_come_from_references_that_lead_nowhere_yet(run: Run, secrets_file:
     run()
     keys = yaml.safe_load(secrets_file.read_text())["litellm_secrets"]
     assert set(keys) == {"OPENAI_API_KEY", "LAB_UPSTREAM_API_KEY"}  # no comment, no plain variable, none of the role's
+
+
+def test_virtual_keys_get_a_random_value_each(run: Run, environment: Path, secrets_file: Path) -> None:
+    declared = "litellm_keys: [{key_alias: ci}, {key_alias: 'yes: 1'}, {key_alias: old, state: absent}]\n"
+    (environment / "group_vars" / "all" / "keys.yml").write_text(declared)
+    secrets_file.write_text("litellm_key_values:\n  theirs: sk-kept\n")
+    _, said, _ = run()
+    values = yaml.safe_load(secrets_file.read_text())["litellm_key_values"]
+    assert set(values) == {"theirs", "ci", "yes: 1"}
+    assert values.pop("theirs") == "sk-kept"
+    assert all(re.fullmatch(r"sk-[A-Za-z0-9]{32,}", value) for value in values.values())
+    assert len(set(values.values())) == 2
+    assert "litellm_key_values.ci" in said
+    assert values["ci"] not in said
 
 
 def test_two_environments_share_no_secret(run: Run, secrets_file: Path) -> None:

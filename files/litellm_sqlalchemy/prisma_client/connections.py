@@ -111,8 +111,8 @@ class Session(ABC):
             try:
                 return await _execute(connection, sql, parameters)
             except psycopg.Error as error:
-                if failures.is_lost(error, connection):
-                    raise failures.lost(error) from error
+                if connection.closed:
+                    raise failures.lost(error) from None
                 raise failures.from_raw(error) from error
 
 
@@ -156,14 +156,20 @@ class Pool(Session):
         try:
             return await greenlet_spawn(self._engine.sync_engine.raw_connection)
         except (DBAPIError, DisconnectionError, psycopg.Error, OSError) as error:
-            raise failures.from_connecting(error, self.url.connect) from error
+            # Without what it came from: LiteLLM prints each error several times, and in an outage that takes time.
+            raise failures.from_connecting(error, self.url.connect) from None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """A transaction that is committed at the end."""
+        """A transaction that is committed at its end, and rolled back by an exception."""
         async with self.connection() as connection:
             await begin(connection)
-            yield Bound(connection)
+            try:
+                yield Bound(connection)
+            except BaseException:
+                if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                    await rollback(connection)
+                raise
             await commit(connection)
 
     async def close(self) -> None:
@@ -219,4 +225,4 @@ async def _control(connection: Connection, sql: str) -> None:
 
 
 def _failure(error: psycopg.Error, connection: Connection, model: Model | None) -> PrismaError:
-    return failures.lost(error) if failures.is_lost(error, connection) else failures.from_statement(error, model)
+    return failures.lost(error) if connection.closed else failures.from_statement(error, model)

@@ -122,6 +122,8 @@ class NestedWrites:
         """An update, upsert or delete of the record that this one refers to."""
         if step not in ("update", "upsert", "delete", "disconnect") or value is False:
             return {}
+        if step in ("delete", "disconnect") and not relation.is_optional:
+            raise unknown_field(model, f"data.{relation.name}.{step}")
         other = self._schema.models[relation.other]
         where = {theirs: getattr(record, ours) for ours, theirs in relation.columns}
         there = None not in where.values()

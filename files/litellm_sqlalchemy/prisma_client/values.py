@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import pydantic_core
 from pydantic import BeforeValidator
 from sqlalchemy import BigInteger, Boolean, Double, Integer, LargeBinary, Numeric, Text, types
-from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from litellm_sqlalchemy.prisma_client.errors import (
     DataError,
@@ -81,7 +81,7 @@ class Base64:
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> pydantic_core.CoreSchema:
         return pydantic_core.core_schema.no_info_plain_validator_function(
-            cls._validate, serialization=pydantic_core.core_schema.to_string_ser_schema()
+            cls._validate, serialization=pydantic_core.core_schema.plain_serializer_function_ser_schema(str)
         )
 
     @classmethod
@@ -103,6 +103,20 @@ class Base64:
 
     def __hash__(self) -> int:
         return hash(self._raw)
+
+
+class EnumType(types.UserDefinedType[str]):
+    """An enum of PostgreSQL's, whose parameters are cast to it: text is not."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_options: Any) -> str:
+        """The name of the type."""
+        return f'"{self.name}"'
 
 
 def serializable(value: Any) -> Any:
@@ -265,7 +279,7 @@ def list_type(item: Any) -> Any:
 
 def sql_type(type_: str, members: tuple[str, ...] | None) -> types.TypeEngine[Any]:
     """The column type of a Prisma type; ``members`` of an enum."""
-    return SQL_TYPES[type_] if members is None else ENUM(*members, name=type_, create_type=False)
+    return SQL_TYPES[type_] if members is None else EnumType(type_)
 
 
 def encoder(type_: str, members: tuple[str, ...] | None, path: str) -> Encoder:

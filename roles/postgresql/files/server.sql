@@ -9,7 +9,10 @@ WITH lines AS (
     ) AS files (file, path),
     LATERAL regexp_split_to_table(pg_read_file(path), E'\n') WITH ORDINALITY AS split (line, number)
 ), found AS (
-    SELECT 'pg_hba.conf' AS file, line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL
+    SELECT 'pg_hba.conf' AS file, line_number, error FROM pg_hba_file_rules
+    WHERE error IS NOT NULL
+      -- TLS is switched on by the very reload that loads the line.
+      AND NOT (%(tls)s AND error LIKE 'hostssl record cannot match because SSL is disabled%%')
     UNION ALL
     SELECT 'pg_ident.conf', line_number, error FROM pg_ident_file_mappings WHERE error IS NOT NULL
 ), mistakes AS (
@@ -32,10 +35,10 @@ WITH lines AS (
 SELECT
     current_setting('data_checksums') AS data_checksums,
     pg_conf_load_time() < (
-        SELECT max((pg_stat_file(path)).modification)
-        FROM unnest(ARRAY[
-            %(settings_file)s, current_setting('hba_file'), current_setting('ident_file')
-        ]) AS path
+        SELECT max((pg_stat_file(path, %(only_planned)s)).modification)
+        FROM unnest(
+            string_to_array(%(files)s, ':') || ARRAY[current_setting('hba_file'), current_setting('ident_file')]
+        ) AS path
     ) AS stale,
     ARRAY(SELECT name FROM pg_settings WHERE pending_restart ORDER BY name) AS pending,
     (SELECT coalesce(json_agg(mistakes), '[]') FROM mistakes) AS mistakes

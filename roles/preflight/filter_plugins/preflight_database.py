@@ -15,6 +15,7 @@ RESERVED_CONNECTIONS = 3  # PostgreSQL keeps these for superusers (superuser_res
 
 HBA_TYPES = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 HBA_METHODS = ("scram-sha-256", "cert", "reject")
+IN_CLEAR = ("host", "hostnossl", "hostgssenc", "hostnogssenc")
 HBA_WORDS = ("samehost", "samenet")
 
 QUANTITY = re.compile(r"\d+(\.\d+)?\s*(B|kB|MB|GB|TB)?")
@@ -38,10 +39,15 @@ FORMS = {  # the usual numeric settings: what a value looks like, in words and a
         | {"effective_io_concurrency", "autovacuum_max_workers", "default_statistics_target"},
     ),
 }
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 OF_THE_ROLE = {  # settings that have a variable of their own
     "port": "postgresql_port",
     "listen_addresses": "postgresql_listen_addresses",
     "max_connections": "postgresql_max_connections",
+    "ssl": "postgresql_tls",
+    "ssl_ca_file": "postgresql_client_certificates",
+    "ssl_cert_file": "certificates_provided",
+    "ssl_key_file": "certificates_provided",
 }
 
 
@@ -98,12 +104,14 @@ def _hba_entries(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for index, entry in enumerate(entries if isinstance(entries, list) else []):
         at = f"postgresql_hba_entries[{index}]"
         if isinstance(entry, Mapping):
-            for wrong in _hba_mistakes(entry):
+            for wrong in _hba_mistakes(entry, tls=variables.get("postgresql_tls") is not False):
                 yield at, f"{at} {wrong}"
 
 
-def _hba_mistakes(entry: Mapping[str, Any]) -> Iterator[str]:
+def _hba_mistakes(entry: Mapping[str, Any], *, tls: bool) -> Iterator[str]:
     kind, method, address = entry.get("type"), entry.get("method"), entry.get("address")
+    if tls and kind in IN_CLEAR and method != "reject":
+        yield f"has the type {kind}, which admits connections in clear: use hostssl (or postgresql_tls: false)."
     for key in ("type", "database", "user", "method"):
         if not entry.get(key):
             yield f"has no {key}."
@@ -147,6 +155,8 @@ def _settings(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield at, f"{at} has a variable of its own: set {OF_THE_ROLE[name]} instead."
         elif name == "password_encryption" and value != "scram-sha-256":
             yield at, f"{at} is {value}: passwords are stored as scram-sha-256 only."
+        elif name == "ssl_min_protocol_version" and value not in TLS_VERSIONS:
+            yield at, f"{at} is '{value}': it must be one of {', '.join(TLS_VERSIONS)}."
         for words, (pattern, names) in FORMS.items():
             if name in names and not _matches(pattern, value):
                 yield at, f"{at} is '{value}': write {words}."

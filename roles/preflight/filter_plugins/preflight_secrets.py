@@ -11,12 +11,14 @@ Hosts = Mapping[str, Mapping[str, Any]]
 Mistake = tuple[str, str, str]
 
 REQUIRED = ("database_password", "litellm_master_key", "litellm_salt_key", "litellm_ui_password")
+CHOSEN = (*REQUIRED, "certificates_authority_passphrase")  # by us; the last where certificates are issued here
 MASTER_KEY_PREFIX = "sk-"
 SHORTEST = {
     "database_password": 16,
     "litellm_master_key": 24,
     "litellm_salt_key": 24,
     "litellm_ui_password": 12,
+    "certificates_authority_passphrase": 16,
 }  # characters, without the prefix
 FEWEST_DIFFERENT = 8  # characters; 32 random hexadecimal digits have 14 on average
 PLACEHOLDER = re.compile(
@@ -49,7 +51,7 @@ def _missing(names: list[str], environment: Mapping[str, str]) -> Iterator[Mista
 
 def _weak(hosts: Hosts) -> Iterator[Mistake]:
     for host, variables in hosts.items():
-        for name in REQUIRED:
+        for name in CHOSEN:
             value = variables.get(name)
             if isinstance(value, str) and value and (weakness := _weakness(name, value)):
                 yield host, name, f"{name} {weakness}"

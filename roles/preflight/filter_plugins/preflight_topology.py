@@ -8,7 +8,10 @@ from typing import Any
 Hosts = Mapping[str, Mapping[str, Any]]
 Mistake = tuple[str, str, str]
 
-LISTENERS = {"postgresql": "postgresql_port", "litellm": "litellm_port"}  # group: its port
+LISTENERS = {  # group: its ports
+    "postgresql": ("postgresql_port",),
+    "litellm": ("litellm_port", "litellm_local_port", "haproxy_https_port", "haproxy_redirect_port"),
+}
 SSH_PORT = 22
 FIRST_UNPRIVILEGED_PORT = 1024
 
@@ -33,16 +36,27 @@ def port_mistakes(hosts: Hosts) -> Iterator[Mistake]:
         address = str(variables.get("address") or variables.get("ansible_host") or host)
         if variables.get("ansible_connection", "ssh") == "ssh":
             taken.setdefault((address, variables.get("ansible_port", SSH_PORT)), "SSH")
-        for group, name in LISTENERS.items():
+        for group, name in ((group, name) for group, names in LISTENERS.items() for name in names):
             port = variables.get(name)
-            if group not in variables["group_names"] or not isinstance(port, int):
+            if group not in variables["group_names"] or not isinstance(port, int) or _is_closed(name, variables):
                 continue
             owner = taken.setdefault((address, port), name)
             if owner != name:
                 yield host, name, f"{name} is {port} on {host}, where {owner} has that port already: use another."
-            elif name == "litellm_port" and 0 < port < FIRST_UNPRIVILEGED_PORT:
-                says = f"litellm_port is {port}: the gateway runs unprivileged and cannot open a port below "
+            elif _is_unprivileged(name, variables) and 0 < port < FIRST_UNPRIVILEGED_PORT:
+                says = f"{name} is {port}: the gateway runs unprivileged and cannot open a port below "
                 yield host, name, f"{says}{FIRST_UNPRIVILEGED_PORT}."
+
+
+def _is_closed(name: str, variables: Mapping[str, Any]) -> bool:
+    """Tell whether nothing listens on a port: those of the proxy without one, those of HTTPS without TLS."""
+    proxied, tls = variables.get("litellm_behind_proxy"), variables.get("haproxy_tls")
+    return (name == "litellm_local_port" and not proxied) or (name.startswith("haproxy_") and not (proxied and tls))
+
+
+def _is_unprivileged(name: str, variables: Mapping[str, Any]) -> bool:
+    """Tell whether it is LiteLLM that opens the port."""
+    return name == ("litellm_local_port" if variables.get("litellm_behind_proxy") else "litellm_port")
 
 
 class FilterModule:

@@ -1,16 +1,20 @@
-"""Mistakes in what the playbook runs with and on: Ansible and its collections here, the system of each host."""
+"""Mistakes in what the playbook runs with and on: Ansible and collections here, lock files, the system of each host."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 Mistake = tuple[str, str, str]
+
+PINNED = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
 def ansible_mistakes(version: str, wanted: Mapping[str, str]) -> list[Mistake]:
@@ -34,6 +38,18 @@ def collection_version(name: str) -> str:
     if not manifest.is_file():  # a checkout of the collection's sources
         return ""
     return str(json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"])
+
+
+def package_mistakes(locks: Iterable[str | Path], refused: Mapping[str, list[str]]) -> list[Mistake]:
+    """Return the packages in lock files that are `refused`: in the versions given, or in every one where none is."""
+    mistakes = []
+    for lock in map(Path, locks):
+        for pinned, version in PINNED.findall(lock.read_text(encoding="utf-8")):
+            name = canonicalize_name(pinned)
+            if name in refused and (not refused[name] or version in refused[name]):
+                says = f"{'/'.join(lock.parts[-4:])} has {name} {version}, which preflight_refused_packages refuses: "
+                mistakes.append(("", "", says + f"edit {lock.stem}.in beside it and run `make lock`."))
+    return mistakes
 
 
 def system_mistakes(
@@ -72,4 +88,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"preflight_ansible_mistakes": ansible_mistakes, "preflight_system_mistakes": system_mistakes}
+        return {
+            "preflight_ansible_mistakes": ansible_mistakes,
+            "preflight_package_mistakes": lambda roles, refused: package_mistakes(
+                [path.with_suffix(".txt") for path in sorted(Path(roles).glob("*/files/*.in"))], refused
+            ),
+            "preflight_system_mistakes": system_mistakes,
+        }

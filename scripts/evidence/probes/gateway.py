@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import platform
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -76,10 +77,21 @@ def resident_mb(control_group: str) -> float | None:
     return round(kilobytes / 1024, 1) or None
 
 
-def http_call(url: str, method: str, path: str, headers: dict[str, str], document: Any = None) -> dict[str, Any]:
-    """A call with its answer, or with the reason why there is none."""
+def connect(url: str, authority: str | None) -> http.client.HTTPConnection:
+    """A connection to the gateway; its certificate is checked against the file of its authority."""
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
+    if address.scheme == "http":
+        return http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
+    context = ssl.create_default_context(cafile=authority)
+    return http.client.HTTPSConnection(address.hostname or "", address.port, timeout=PATIENCE, context=context)
+
+
+def http_call(
+    gateway: tuple[str, str | None], method: str, path: str, headers: dict[str, str], document: Any = None
+) -> dict[str, Any]:
+    """A call with its answer, or with the reason why there is none."""
+    url = gateway[0]
+    connection = connect(*gateway)
     body = None if document is None else json.dumps(document)
     started = time.perf_counter()
     try:
@@ -102,7 +114,7 @@ def http_call(url: str, method: str, path: str, headers: dict[str, str], documen
     }
 
 
-def calls(url: str, model: str, run_id: str, host: str) -> list[dict[str, Any]]:
+def calls(gateway: tuple[str, str | None], model: str, run_id: str, host: str) -> list[dict[str, Any]]:
     """One call that is answered and two that are refused, each under an id of its own."""
     try:
         key = gateway_environment()["LITELLM_MASTER_KEY"]
@@ -117,7 +129,7 @@ def calls(url: str, model: str, run_id: str, host: str) -> list[dict[str, Any]]:
         request = {"model": wanted, "messages": [{"role": "user", "content": "Say hello in one sentence."}]}
         call_id = f"{run_id}-call-{host}-{kind.replace(' ', '-')}"
         headers = {"Authorization": f"Bearer {token}", "x-litellm-call-id": call_id}
-        answer = http_call(url, "POST", "/v1/chat/completions", headers, request)
+        answer = http_call(gateway, "POST", "/v1/chat/completions", headers, request)
         made.append({"kind": kind, "call_id": call_id, "request": request, **answer})
     return made
 
@@ -129,11 +141,13 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--run", required=True, help="what the ids of the calls begin with")
     parser.add_argument("--host", required=True, help="the name of this host in the inventory")
+    parser.add_argument("--authority", help="what the gateway's certificate is checked against, a file")
     given = parser.parse_args()
+    gateway = given.url, given.authority
     report = {
-        "calls": calls(given.url, given.model, given.run, given.host),
+        "calls": calls(gateway, given.model, given.run, given.host),
         "units": [unit(name) for name in UNITS],
-        "readiness": http_call(given.url, "GET", "/health/readiness", {}),
+        "readiness": http_call(gateway, "GET", "/health/readiness", {}),
         "ping": run("/usr/local/bin/litellm-db", "ping"),
         "versions": run(PYTHON, "-c", VERSIONS),
         "systemd": run("systemctl", "--version"),

@@ -29,25 +29,28 @@ class Clients:
 
 
 @pytest.fixture(scope="session")
-def http(gateway_url: str, master_key: str) -> Iterator[httpx.Client]:
+def http(gateway_url: str, gateway_tls: Any, master_key: str) -> Iterator[httpx.Client]:
     """A plain HTTP client with the master key."""
     headers = {"Authorization": f"Bearer {master_key}"}
-    with httpx.Client(base_url=gateway_url, headers=headers, timeout=60, trust_env=False) as client:
+    options = {"timeout": 60, "trust_env": False, "verify": gateway_tls}
+    with httpx.Client(base_url=gateway_url, headers=headers, **options) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def clients(gateway_url: str, master_key: str) -> Iterator[Clients]:
+def clients(gateway_url: str, gateway_tls: Any, master_key: str) -> Iterator[Clients]:
     """The official clients with the master key; they go straight to the gateway, past any proxy."""
     options = {"api_key": master_key, "max_retries": 0, "timeout": 60}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "*")
-        patch.setenv("no_proxy", "*")
-        with (
-            openai.OpenAI(base_url=f"{gateway_url}/v1", **options) as of_openai,
-            anthropic.Anthropic(base_url=gateway_url, **options) as of_anthropic,
-        ):
-            yield Clients(of_openai, of_anthropic)
+    direct = {"trust_env": False, "verify": gateway_tls}
+    with (
+        openai.OpenAI(
+            base_url=f"{gateway_url}/v1", http_client=openai.DefaultHttpxClient(**direct), **options
+        ) as of_openai,
+        anthropic.Anthropic(
+            base_url=gateway_url, http_client=anthropic.DefaultHttpxClient(**direct), **options
+        ) as of_anthropic,
+    ):
+        yield Clients(of_openai, of_anthropic)
 
 
 @pytest.fixture(scope="session")

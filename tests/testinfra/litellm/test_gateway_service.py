@@ -3,12 +3,11 @@
 import json
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
 UNITS = ("litellm-gateway", "litellm-shipper")
 VENV = "/opt/litellm/venv"
 OK_EXPOSURE = 4.9  # systemd-analyze calls up to this "OK" or better
@@ -60,11 +59,9 @@ def test_service_is_enabled_and_runs(gateway: Any, unit: str) -> None:
 
 
 @pytest.mark.acceptance("AC-1")
-def test_gateway_answers(gateway: Any, gateway_url: str) -> None:
-    port = gateway_url.rsplit(":", 1)[1]
-    assert gateway.socket(f"tcp://0.0.0.0:{port}").is_listening
-    code = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/health/readiness').status)"
-    assert gateway.check_output("python3 -c %s", code) == "200"
+def test_gateway_answers(gateway: Any, http: httpx.Client, gateway_url: str) -> None:
+    assert gateway.socket(f"tcp://0.0.0.0:{gateway_url.rsplit(':', 1)[1]}").is_listening
+    assert http.get("/health/readiness").status_code == 200
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -123,33 +120,6 @@ def test_service_can_write_to_its_state_only(gateway: Any) -> None:
     )
     assert gateway.file("/opt/litellm/lib").is_directory
     assert writable == ""
-
-
-def test_python_environment_holds_what_the_lock_file_lists(gateway: Any) -> None:
-    lock = (ROOT / "roles/litellm/files/requirements.txt").read_text()
-    locked = {name.lower(): version for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock, re.MULTILINE)}
-    listed = json.loads(
-        gateway.check_output(f"{VENV}/bin/python -m pip list --format=json --disable-pip-version-check")
-    )
-    installed = {package["name"].lower().replace("_", "-"): package["version"] for package in listed}
-    assert "litellm" in installed
-    unexpected = {name: version for name, version in installed.items() if name != "pip" and locked.get(name) != version}
-    assert unexpected == {}
-
-
-def test_proprietary_package_is_not_installed(gateway: Any) -> None:
-    """litellm-enterprise may not be used without a licence; ``litellm[proxy]`` would pull it in."""
-    packages = gateway.check_output(f"ls {VENV}/lib/python3*/site-packages /opt/litellm/lib")
-    assert "litellm" in packages.split()
-    assert not re.search(r"litellm.enterprise", packages)
-    assert gateway.run(f"{VENV}/bin/python -c 'import litellm_enterprise'").rc != 0
-
-
-def test_nothing_runs_at_every_start_of_python(gateway: Any) -> None:
-    """Two releases of LiteLLM were published with malicious code in a ``.pth`` file."""
-    found = gateway.check_output(f"find -L {VENV} -name '*.pth' -printf '%%f\\n'").split()
-    assert set(found) <= {"distutils-precedence.pth"}
-    assert gateway.file(f"{VENV}/bin/litellm").exists
 
 
 @pytest.mark.acceptance("AC-2")

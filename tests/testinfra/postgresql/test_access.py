@@ -12,6 +12,7 @@ import pytest
 SECRETS = "/etc/litellm/litellm.env"
 WRONG_PASSWORD = "28P01"
 NOT_ADMITTED = "28000"
+SCRAM = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]  # the first is bound to the TLS channel
 
 
 def assert_no_entry(answer: Any) -> None:
@@ -27,7 +28,7 @@ def test_service_comes_in_from_the_gateway_by_scram(connect: Any, gateway_name: 
     """With the credentials that the gateway really has; SCRAM is all that the server offers."""
     answer = connect(gateway_name, url_file=SECRETS, queries=["SELECT current_user, current_database()"])
     assert answer.admitted, answer.message
-    assert answer.mechanisms == ["SCRAM-SHA-256"]
+    assert answer.mechanisms == SCRAM
     assert answer.answers[0]["rows"] == [["litellm_user", "litellm_db"]]
 
 
@@ -36,7 +37,7 @@ def test_wrong_password_is_refused(connect: Any, gateway_name: str, password: st
     answer = connect(gateway_name, url_file=SECRETS, password=password)
     assert not answer.admitted
     assert answer.sqlstate == WRONG_PASSWORD
-    assert answer.mechanisms == ["SCRAM-SHA-256"]
+    assert answer.mechanisms == SCRAM
 
 
 @pytest.mark.parametrize("database", ["postgres", "template1", "litellm_user"])

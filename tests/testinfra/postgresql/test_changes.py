@@ -5,66 +5,15 @@ if it were in force; and a mistake in pg_hba.conf is noticed by nobody until the
 in. So site.yml is run against the database host with changed variables, and with the inventory's own at the end.
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.disruptive
 
-ROOT = Path(__file__).resolve().parents[3]
-
 # What the second test sets and the last one leaves as it is, so that it changes pg_hba.conf alone.
 IN_FORCE = {"max_worker_processes": 11}
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a run ended, and what it said, in one line."""
-
-    succeeded: bool
-    said: str
-
-
-Deploy = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def deploy(inventory: Any, database_name: str) -> Iterator[Deploy]:
-    """Run site.yml for the database host with extra variables; at the end once more without."""
-
-    def deploy(**variables: Any) -> Run:
-        command = ["playbook", "site.yml", "--limit", database_name, "--inventory", str(inventory.path)]
-        done = subprocess.run(
-            [sys.executable, "-m", "ansible", *command, "--extra-vars", json.dumps(variables)],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Run(done.returncode == 0, " ".join((done.stdout + done.stderr).split()))
-
-    yield deploy
-    restored = deploy()
-    assert restored.succeeded, restored.said
-
-
-@pytest.fixture
-def started(sql: Any) -> Callable[[], str]:
-    """When the server was started."""
-
-    def started() -> str:
-        ((moment,),) = sql("SELECT pg_postmaster_start_time()")
-        return str(moment)
-
-    return started
 
 
 @pytest.fixture
@@ -78,7 +27,7 @@ def files(database: Any, configuration: str) -> Callable[[], str]:
     return files
 
 
-def test_setting_that_can_be_loaded_does_not_restart_the_server(deploy: Deploy, sql: Any, started: Any) -> None:
+def test_setting_that_can_be_loaded_does_not_restart_the_server(deploy: Any, sql: Any, started: Any) -> None:
     before = started()
     run = deploy(postgresql_settings={"work_mem": "7MB"})
     assert run.succeeded, run.said
@@ -86,7 +35,7 @@ def test_setting_that_can_be_loaded_does_not_restart_the_server(deploy: Deploy, 
     assert started() == before
 
 
-def test_setting_that_waits_for_a_restart_gets_it(deploy: Deploy, sql: Any, started: Any) -> None:
+def test_setting_that_waits_for_a_restart_gets_it(deploy: Any, sql: Any, started: Any) -> None:
     before = started()
     run = deploy(postgresql_settings=IN_FORCE)
     assert run.succeeded, run.said
@@ -94,7 +43,7 @@ def test_setting_that_waits_for_a_restart_gets_it(deploy: Deploy, sql: Any, star
     assert started() != before
 
 
-def test_unreadable_setting_is_refused_before_it_is_written(deploy: Deploy, started: Any, files: Any) -> None:
+def test_unreadable_setting_is_refused_before_it_is_written(deploy: Any, started: Any, files: Any) -> None:
     """Preflight does not know every setting of PostgreSQL; the server does."""
     before = started(), files()
     run = deploy(postgresql_settings={"max_wal_seize": "2GB"})
@@ -103,16 +52,16 @@ def test_unreadable_setting_is_refused_before_it_is_written(deploy: Deploy, star
     assert (started(), files()) == before
 
 
-def test_unreadable_line_of_pg_hba_conf_is_taken_back(deploy: Deploy, sql: Any, started: Any, files: Any) -> None:
+def test_unreadable_line_of_pg_hba_conf_is_taken_back(deploy: Any, sql: Any, started: Any, files: Any) -> None:
     """It cannot be checked before it is written; so it is checked before it is loaded, and the former file returns."""
-    entry = {"type": "host", "database": "litellm_db", "user": "two words", "address": "192.0.2.7"}
+    entry = {"type": "hostssl", "database": "litellm_db", "user": "two words", "address": "192.0.2.7"}
     before = started(), files()
     run = deploy(
         postgresql_settings=IN_FORCE,
         postgresql_hba_entries=[{**entry, "method": "scram-sha-256"}],
     )
     assert not run.succeeded
-    assert 'in the line "host litellm_db two words 192.0.2.7 scram-sha-256"' in run.said
+    assert 'in the line "hostssl litellm_db two words 192.0.2.7 scram-sha-256"' in run.said
     assert "It comes from postgresql_hba_entries: correct it in inventory/" in run.said
     assert (started(), files()) == before
     assert sql("SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL") == [["0"]]

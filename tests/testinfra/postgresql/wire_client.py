@@ -3,8 +3,10 @@
 Standard library only, so that it runs on any machine with Python; and unlike psql it tells which ways to prove itself
 the server offered, before anything was proved. Takes one JSON argument, prints one JSON object:
 
-    {"host", "port", "user", "database", "replication"?, "password"?, "url_file"?, "queries"?}
+    {"host", "port", "user", "database", "replication"?, "password"?, "url_file"?, "queries"?, "clear"?, "newest_tls"?}
 
+It comes in by TLS where the server offers that and ``clear`` is not true, and by no version beyond ``newest_tls``. It
+checks no certificate, but tells which one the server showed.
 ``url_file`` names an environment file with LITELLM_DB_URL, which user, password and the rest then come from unless
 they are given: a password is never an argument. Each of the queries is one message, so a transaction of its own.
 """
@@ -16,12 +18,14 @@ import json
 import os
 import shlex
 import socket
+import ssl
 import struct
 import sys
 import urllib.parse
 from collections.abc import Iterator
 
 PROTOCOL_3_0 = 196608
+TLS_PLEASE = 80877103
 SECONDS = 20.0
 
 
@@ -36,8 +40,15 @@ class RefusedError(Exception):
 class Connection:
     """One connection, from the first message to the answers of the queries."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, clear: bool, newest_tls: str) -> None:
         self.socket = socket.create_connection((host, port), timeout=SECONDS)
+        self.tls: dict[str, str] | None = None
+        if not clear:
+            self.socket.sendall(struct.pack("!ii", 8, TLS_PLEASE))
+            if self.socket.recv(1) == b"S":
+                self.socket = context(newest_tls).wrap_socket(self.socket)
+                shown = hashlib.sha256(self.socket.getpeercert(binary_form=True)).hexdigest()
+                self.tls = {"version": self.socket.version(), "certificate": shown}
         self.stream = self.socket.makefile("rb")
         self.mechanisms: list[str] = []
 
@@ -98,6 +109,17 @@ class Connection:
         return {**answer, "rows": rows}
 
 
+def context(newest_tls: str) -> ssl.SSLContext:
+    """A client that would take any version and cipher that its library has, up to a version."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.set_ciphers("ALL:@SECLEVEL=0")
+    made.minimum_version = ssl.TLSVersion.TLSv1
+    made.maximum_version = ssl.TLSVersion[newest_tls]
+    return made
+
+
 def fields(body: bytes) -> dict[str, str]:
     """The fields of an error by their letters: C the SQLSTATE, M the message."""
     return {part[:1].decode(): part[1:].decode() for part in body.split(b"\0") if part}
@@ -148,7 +170,14 @@ def main() -> None:
     """Connect, ask, print."""
     given = json.loads(sys.argv[1])
     wanted = {**(from_url_file(given["url_file"]) if "url_file" in given else {}), **given}
-    connection = Connection(str(wanted["host"]), int(wanted["port"]))
+    address = str(wanted["host"]), int(wanted["port"])
+    try:
+        connection = Connection(
+            *address, clear=wanted.get("clear", False), newest_tls=wanted.get("newest_tls", "TLSv1_3")
+        )
+    except ssl.SSLError as error:
+        print(json.dumps({"admitted": False, "mechanisms": [], "message": error.reason}))
+        return
     parameters = {"user": str(wanted["user"]), "database": str(wanted["database"])}
     if wanted.get("replication"):
         parameters["replication"] = "true"
@@ -158,7 +187,7 @@ def main() -> None:
         report["answers"] = [connection.query(sql) for sql in wanted.get("queries", [])]
     except RefusedError as refused:
         report = {"admitted": False, "sqlstate": refused.fields["C"], "message": refused.fields["M"]}
-    print(json.dumps({**report, "mechanisms": connection.mechanisms}))
+    print(json.dumps({**report, "mechanisms": connection.mechanisms, "tls": connection.tls}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from litellm_sqlalchemy import partitions
 from litellm_sqlalchemy.copying import copy_pairs
 from litellm_sqlalchemy.redaction import Redactor
-from litellm_sqlalchemy.spend_logs import (
+from litellm_sqlalchemy.switch.spend_logs import (
     COLUMNS,
     IN_RANGE,
     KEY,

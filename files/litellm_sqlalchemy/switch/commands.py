@@ -10,15 +10,15 @@ from typing import Any
 import click
 from sqlalchemy import text
 
-from litellm_sqlalchemy import backup as dumps
-from litellm_sqlalchemy import census as counting
-from litellm_sqlalchemy import inspection, parity_report
-from litellm_sqlalchemy import parity as comparing
-from litellm_sqlalchemy.backfill import ROWS_AT_ONCE
-from litellm_sqlalchemy.backfill import backfill as fill
 from litellm_sqlalchemy.engine import make_engine
 from litellm_sqlalchemy.schema import EXIT_DIFFERENT
 from litellm_sqlalchemy.settings import get_settings
+from litellm_sqlalchemy.switch import backup as dumps
+from litellm_sqlalchemy.switch import census as counting
+from litellm_sqlalchemy.switch import inspection, parity_report
+from litellm_sqlalchemy.switch import parity as comparing
+from litellm_sqlalchemy.switch.backfill import ROWS_AT_ONCE
+from litellm_sqlalchemy.switch.backfill import backfill as fill
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _since_day = click.option("--since", type=_DAY, help="The first day, UTC. Default: the oldest.")

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL
 
-from litellm_sqlalchemy import census
+from litellm_sqlalchemy.switch import census
 
 MANIFEST = "manifest.json"
 DUMP = "database.dump"

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, RowMapping, text
 from litellm_sqlalchemy.exchange import Document, decode, encode
 from litellm_sqlalchemy.redaction import Redactor
 from litellm_sqlalchemy.retention import STRIPPED_PAYLOAD
-from litellm_sqlalchemy.spend_logs import (
+from litellm_sqlalchemy.switch.spend_logs import (
     COLUMNS,
     IN_RANGE,
     KEY,

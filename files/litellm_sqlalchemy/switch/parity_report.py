@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from litellm_sqlalchemy.parity import Parity, Sums
+from litellm_sqlalchemy.switch.parity import Parity, Sums
 
 _LONGEST_NAME = 24
 _ROW = "{:<24}  {:>10}  {:>14}  {:>28}  {}"
