@@ -1,0 +1,134 @@
+"""Runs examples on both clients and says where they differ."""
+
+from __future__ import annotations
+
+import pprint
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from call_sites.datamodel import Model
+from conformance.catalogue import Cell, Example
+from conformance.sides import Side, Step
+from conformance.world import Copy, masked
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not the same."""
+
+    cell: Cell
+    what: str
+    steps: list[Step]
+    prisma: Any
+    ours: Any
+
+    def __str__(self) -> str:
+        shown = [f"{self.cell}: {self.what}", *(f"  {source(step)}" for step in self.steps)]
+        for name, value in (("Prisma", self.prisma), ("ours", self.ours)):
+            shown.append(f"  {name}: " + pprint.pformat(value, width=140, compact=True)[:1500].replace("\n", "\n    "))
+        return "\n".join(shown)
+
+
+def source(step: Step) -> str:
+    """A step as a program would write it."""
+    if "tx" in step or "batch" in step:
+        kind = "tx" if "tx" in step else "batch"
+        more = {key: value for key, value in step.items() if key != kind}
+        return f"{kind}{more or ''}:\n    " + "\n    ".join(source(one) for one in step[kind])
+    if "raw" in step:
+        return f"await db.{step['raw'][0]}({', '.join(map(repr, step['raw'][1:]))})"
+    if "sleep" in step:
+        return f"sleep {step['sleep']}"
+    accessor, operation = step["call"]
+    return f"await db.{accessor}.{operation}({', '.join(f'{key}={value!r}' for key, value in step['arguments'].items())})"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality that tells booleans from numbers, and does not tell 1 from 1.0."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def comparable(result: Any, since: datetime, *, ordered: bool) -> Any:
+    """A result without what may differ: generated ids, moments, the wording of errors."""
+    if "error" in result:
+        return {"error": {"class": result["error"]["class"], "code": result["error"]["code"]}}
+    value = masked(result["value"], since)
+    if isinstance(value, list) and value and all(isinstance(one, dict) and one.keys() <= {"value", "error"} for one in value):
+        return {"value": [comparable(one, since, ordered=ordered) for one in value]}
+    if isinstance(value, list) and not ordered:
+        value = sorted(value, key=repr)
+    return {"value": value}
+
+
+class Comparison:
+    """Both clients, both databases."""
+
+    def __init__(self, sides: tuple[Side, Side], copies: tuple[Copy, Copy], models: dict[str, Model]) -> None:
+        self._sides = sides
+        self._copies = copies
+        self._models = models
+        self.calls = 0
+
+    def run(self, cell: Cell, example: Example) -> Difference | None:
+        """Run an example on both; both databases are as before afterwards."""
+        prisma, ours = self._results(example)
+        self.calls += len(example.steps)
+        since = self._copies[0].since
+        shown = [comparable(one, since, ordered=example.ordered) for one in prisma]
+        found = [comparable(one, since, ordered=example.ordered) for one in ours]
+        difference = None
+        if not same(shown, found):
+            difference = Difference(cell, "the results differ", example.steps, brief(prisma), brief(ours))
+        if writes(example):
+            left = self._rows(cell)
+            difference = difference or (left and Difference(cell, left[0], example.steps, left[1], left[2]))
+        return difference
+
+    def _results(self, example: Example) -> tuple[list[Any], list[Any]]:
+        for side in self._sides:
+            side.ask(example.steps)
+        return self._sides[0].answer(), self._sides[1].answer()
+
+    def _rows(self, cell: Cell) -> tuple[str, Any, Any] | None:
+        """The first table that differs; both copies are put back."""
+        names = self.near(cell.model)
+        prisma, ours = (copy.read(names) for copy in self._copies)
+        for copy, found in zip(self._copies, (prisma, ours), strict=True):
+            copy.restore(found)
+            if "autoincrement" in "".join(field.attributes for field in self._models[cell.model].scalars):
+                copy.reset_sequences()
+        for name in sorted(names):
+            if not same(prisma[name], ours[name]):
+                only = [[row for row in one[name] if row not in other[name]] for one, other in ((prisma, ours), (ours, prisma))]
+                return f"the rows left in {name} differ", only[0], only[1]
+        return None
+
+    def near(self, name: str) -> set[str]:
+        """The tables that an operation on a model may reach: two relations far."""
+        found = {name}
+        for _ in range(2):
+            found |= {relation.type for one in found for relation in self._models[one].relations}
+        return found
+
+
+def brief(results: list[Any]) -> list[Any]:
+    """Results without the long lists that explain an error."""
+    return [
+        {"error": {key: one["error"][key] for key in ("class", "code", "message")}} if "error" in one else one["value"]
+        for one in results
+    ]
+
+
+READS = {"find_unique", "find_unique_or_raise", "find_first", "find_first_or_raise", "find_many", "count", "group_by"}
+
+
+def writes(example: Example) -> bool:
+    """Whether an example may change rows."""
+    return not all("call" in step and step["call"][1] in READS for step in example.steps)
