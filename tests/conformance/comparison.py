@@ -13,6 +13,11 @@ from conformance.sides import Side, Step
 from conformance.world import Copy, masked
 
 
+REFUSALS = {"DataError", "FieldNotFoundError", "InputError", "MissingRequiredValueError"}
+REFUSED = {None, "P2009", "P2012", "P2013", "P2019"}
+"""Errors of a query that is not understood. Which of them it is depends on the version and the protocol of Prisma."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """Something that is not the same."""
@@ -58,10 +63,13 @@ def same(one: Any, other: Any) -> bool:
 def comparable(result: Any, since: datetime, *, ordered: bool) -> Any:
     """A result without what may differ: generated ids, moments, the wording of errors."""
     if "error" in result:
-        return {"error": {"class": result["error"]["class"], "code": result["error"]["code"]}}
+        error = result["error"]
+        if error["class"] in REFUSALS and error["code"] in REFUSED:
+            return {"error": "refused"}
+        return {"error": {"class": error["class"], "code": error["code"]}}
+    if "results" in result:
+        return {"results": [comparable(one, since, ordered=ordered) for one in result["results"]]}
     value = masked(result["value"], since)
-    if isinstance(value, list) and value and all(isinstance(one, dict) and one.keys() <= {"value", "error"} for one in value):
-        return {"value": [comparable(one, since, ordered=ordered) for one in value]}
     if isinstance(value, list) and not ordered:
         value = sorted(value, key=repr)
     return {"value": value}
@@ -120,10 +128,13 @@ class Comparison:
 
 def brief(results: list[Any]) -> list[Any]:
     """Results without the long lists that explain an error."""
-    return [
-        {"error": {key: one["error"][key] for key in ("class", "code", "message")}} if "error" in one else one["value"]
-        for one in results
-    ]
+    shown: list[Any] = []
+    for one in results:
+        if "error" in one:
+            shown.append({"error": {key: one["error"][key] for key in ("class", "code", "message")}})
+        else:
+            shown.append(brief(one["results"]) if "results" in one else one["value"])
+    return shown
 
 
 READS = {"find_unique", "find_unique_or_raise", "find_first", "find_first_or_raise", "find_many", "count", "group_by"}

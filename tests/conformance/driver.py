@@ -4,7 +4,7 @@
 
     STEP    {"call": [accessor, operation], "arguments": {…}}       {"raw": [operation, sql, value, …]}
             {"tx": [STEP, …], "options": {…}, "fail": bool}         {"batch": [STEP, …]}
-    RESULT  {"value": …} or {"error": {"class": …, "code": …, "meta": …, "message": …}}; of tx: {"value": [RESULT, …]}
+    RESULT  {"value": …}, {"error": {"class": …, "code": …, "meta": …, "message": …}}, or of tx {"results": [RESULT, …]}
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def step(db: Any, asked: dict[str, Any]) -> dict[str, Any]:
     """Run one step."""
     try:
         if "tx" in asked:
-            return {"value": await transaction(db, asked)}
+            return {"results": await transaction(db, asked)}
         if "batch" in asked:
             async with db.batch_() as batch:
                 for one in asked["batch"]:

@@ -14,8 +14,11 @@ from conformance.comparison import Difference
 from conformance.conftest import MODELS, Conformance
 from conformance.groups import groups
 from conformance.reads import reads
+from conformance.sides import INSTALLED
 from conformance.sessions import sessions
 from conformance.writes import writes
+
+REPORT = INSTALLED / "differences.txt"
 
 
 def cells(domain: Domain, model: Model) -> Iterator[tuple[Cell, Build]]:
@@ -57,4 +60,7 @@ def test_operations_of_model(conformance: Conformance, name: str) -> None:
         difference = compare(conformance, cell, build)
         if difference is not None:
             differences.append(difference)
-    assert not differences, f"{len(differences)} differences\n" + "\n".join(map(str, differences))
+    text = "\n".join(map(str, differences))
+    with REPORT.open("a", encoding="utf-8") as report:
+        report.write(text + "\n")
+    assert not differences, f"{len(differences)} differences, all in {REPORT}:\n{text}"

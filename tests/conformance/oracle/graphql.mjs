@@ -71,6 +71,7 @@ export function parse(text) {
 }
 
 const ACTION = /^(findUnique|findFirst|findMany|createOne|createMany|updateOne|updateMany|upsertOne|deleteOne|deleteMany|aggregate|groupBy)(.+?)(OrThrow)?$/
+const FILTERS = new Set(['where', 'having', 'cursor'])
 const JSON_VALUES = new Set(['equals', 'not', 'lt', 'lte', 'gt', 'gte', 'array_contains', 'array_starts_with', 'array_ends_with', 'set'])
 
 export function toQuery({ field, arguments: given, selection }, models) {
@@ -91,24 +92,29 @@ function typedSelection(selection, models, model) {
   }))
 }
 
-// GraphQL gives a Json as a text that holds it; the JSON protocol wants to be told.
-function typed(value, models, model) {
-  if (Array.isArray(value)) return value.map((one) => typed(one, models, model))
+// GraphQL gives a Json as a text that holds it; the JSON protocol wants to be told. It would also take any other value
+// for a Json, where GraphQL refuses it.
+function typed(value, models, model, inFilter = false) {
+  if (Array.isArray(value)) return value.map((one) => typed(one, models, model, inFilter))
   if (value === null || typeof value !== 'object' || '$type' in value) return value
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => {
+    if (name === 'orderBy') return [name, inner]
     const field = fieldOf(models, model, name)
-    if (field?.kind === 'object') return [name, typed(inner, models, field.type)]
-    if (field?.type === 'Json') return [name, typedJson(inner)]
+    if (field?.kind === 'object') return [name, typed(inner, models, field.type, inFilter)]
+    if (field?.type === 'Json') return [name, typedJson(inner, inFilter)]
     if (field?.type === 'Bytes') return [name, typedBytes(inner)]
-    return [name, field ? inner : typed(inner, models, model)]
+    return [name, field ? inner : typed(inner, models, model, inFilter || FILTERS.has(name))]
   }))
 }
 
-function typedJson(value) {
+function typedJson(value, inFilter) {
   if (typeof value === 'string') return { $type: 'Json', value }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value
+  if (value === null) throw refusal('A value is required but not set')
+  if (!inFilter || typeof value !== 'object' || Array.isArray(value)) throw refusal('Invalid argument type: a Json was expected')
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, JSON_VALUES.has(name) ? typedJson(inner) : inner]))
 }
+
+const refusal = (message) => Object.assign(new Error(message), { code: 'P2009', meta: {} })
 
 function typedBytes(value) {
   if (typeof value === 'string') return { $type: 'Bytes', value }
@@ -121,6 +127,8 @@ function typedBytes(value) {
 const plain = (value) => {
   if (Array.isArray(value)) return value.map(plain)
   if (value === null || typeof value !== 'object') return value
+  // The binary writes moments with three digits and a Z.
+  if (value.$type === 'DateTime') return new Date(value.value).toISOString()
   if ('$type' in value) return value.value
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, plain(inner)]))
 }
