@@ -87,7 +87,8 @@ def read(path: Path) -> dict[str, Model]:
             if found := re.match(r"@@(id|unique)\(\[([^\]]*)\](?:.*name: *\"(\w+)\")?", line):
                 columns = tuple(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", found[2])))
                 model.keys.insert(0 if found[1] == "id" else len(model.keys), columns)
-                model.key_names[found[3] or "_".join(columns)] = columns
+                if len(columns) > 1:
+                    model.key_names[found[3] or "_".join(columns)] = columns
             elif found := re.match(r"(\w+)\s+(\w+)(\[\])?(\?)?\s*(.*)", line):
                 one = Field(found[1], found[2], bool(found[3]), bool(found[4]), found[5], found[2] in names)
                 model.fields[one.name] = one

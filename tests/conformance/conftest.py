@@ -18,7 +18,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from integration.support import Server
+from integration.support import Database, Server
 
 from call_sites import datamodel
 from conformance import sides
@@ -87,9 +87,9 @@ def migrations() -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted(package.glob("migrations/*/migration.sql"))]
 
 
-def address(database: object) -> str:
+def address(database: Database) -> str:
     """The URL of a database as Prisma wants it."""
-    return database.url.set(drivername="postgresql").render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    return database.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")
@@ -101,38 +101,28 @@ def conformance(server: Server, request: pytest.FixtureRequest) -> Iterator[Conf
             connection.exec_driver_sql(sql)
     template.close()
     domain = Domain(MODELS, ENUMS, surface(), populate(MODELS, ENUMS))
-    first = sides.prisma(address(template))
-    first.wait_until_ready()
-    for name, rows in domain.rows.items():
-        first.ask([call(MODELS[name], "create", data=without_nulls(row)) for row in rows])
-        failed = [one for one in first.answer() if "error" in one]
-        assert not failed, f"{name}: {failed[0]['error']['message']}"
-    first.stop()
+    with sides.prisma(address(template)) as first:
+        for name, rows in domain.rows.items():
+            first.ask([call(MODELS[name], "create", data=without_nulls(row)) for row in rows])
+            failed = [one for one in first.answer() if "error" in one]
+            assert not failed, f"{name}: {failed[0]['error']['message']}"
     template.close()
 
     since = datetime.now(timezone.utc).replace(microsecond=0)
-    filled = Copy(template.url.set(drivername="postgresql").render_as_string(hide_password=False), MODELS, since)
+    filled = Copy(address(template), MODELS, since)
     filled.keep()
     filled.close()
     databases = server.create(template), server.create(template)
-    copies = tuple(Copy(address(database), MODELS, since) for database in databases)
+    copies = Copy(address(databases[0]), MODELS, since), Copy(address(databases[1]), MODELS, since)
     for copy in copies:
         copy.learn()
         copy.reset_sequences()
     other = sides.prisma if request.config.getoption("--against") == "prisma" else sides.ours
-    pair = sides.prisma(address(databases[0])), other(address(databases[1]))
-    for side in pair:
-        side.wait_until_ready()
     options = request.config.getoption
-    yield Conformance(
-        Comparison(pair, copies, MODELS),  # type: ignore[arg-type]
-        domain,
-        copies,  # type: ignore[arg-type]
-        options("--examples"),
-        options("--seed"),
-    )
-    for side in pair:
-        side.stop()
+    with sides.prisma(address(databases[0])) as prisma, other(address(databases[1])) as ours:
+        yield Conformance(
+            Comparison((prisma, ours), copies, MODELS), domain, copies, options("--examples"), options("--seed")
+        )
     for copy in copies:
         copy.close()
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from conformance.wire import decode, encode
 
@@ -41,9 +41,12 @@ class Side:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def wait_until_ready(self) -> None:
-        """Wait until the client is connected."""
+    def __enter__(self) -> Self:
         assert self._line() == {"ready": True}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def ask(self, steps: list[Step]) -> None:
         """Send steps; answer() has the results."""

@@ -79,7 +79,7 @@ export function toQuery({ field, arguments: given, selection }, models) {
     return { action: field, query: { arguments: { query: given.query, parameters: given.parameters ?? '[]' }, selection: {} } }
   }
   const [, action, model, orThrow] = ACTION.exec(field)
-  return { modelName: model, action: action + (orThrow ?? ''), query: { arguments: typed(given, models, model), selection: typedSelection(selection, models, model) } }
+  return { modelName: model, action: action + (orThrow ?? ''), query: { arguments: typedArguments(given, models, model), selection: typedSelection(selection, models, model) } }
 }
 
 const fieldOf = (models, model, name) => models[model]?.fields.find((one) => one.name === name)
@@ -88,9 +88,13 @@ function typedSelection(selection, models, model) {
   return Object.fromEntries(Object.entries(selection).map(([name, value]) => {
     const field = fieldOf(models, model, name)
     if (value === true || field?.kind !== 'object') return [name, value]
-    return [name, { arguments: typed(value.arguments, models, field.type), selection: typedSelection(value.selection, models, field.type) }]
+    return [name, { arguments: typedArguments(value.arguments, models, field.type), selection: typedSelection(value.selection, models, field.type) }]
   }))
 }
+
+// A model may well have a field that is called as an argument is.
+const typedArguments = (given, models, model) =>
+  Object.fromEntries(Object.entries(given).map(([name, inner]) => [name, name === 'orderBy' ? inner : typed(inner, models, model, FILTERS.has(name))]))
 
 // GraphQL gives a Json as a text that holds it; the JSON protocol wants to be told. It would also take any other value
 // for a Json, where GraphQL refuses it.
@@ -98,12 +102,11 @@ function typed(value, models, model, inFilter = false) {
   if (Array.isArray(value)) return value.map((one) => typed(one, models, model, inFilter))
   if (value === null || typeof value !== 'object' || '$type' in value) return value
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => {
-    if (name === 'orderBy') return [name, inner]
     const field = fieldOf(models, model, name)
     if (field?.kind === 'object') return [name, typed(inner, models, field.type, inFilter)]
     if (field?.type === 'Json') return [name, typedJson(inner, inFilter)]
     if (field?.type === 'Bytes') return [name, typedBytes(inner)]
-    return [name, field ? inner : typed(inner, models, model, inFilter || FILTERS.has(name))]
+    return [name, field ? inner : typed(inner, models, model, inFilter || name === 'where')]
   }))
 }
 
