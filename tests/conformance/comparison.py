@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pprint
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,39 +85,50 @@ class Comparison:
         self._models = models
         self.calls = 0
 
-    def run(self, cell: Cell, example: Example) -> Difference | None:
-        """Run an example on both; both databases are as before afterwards."""
-        prisma, ours = self._results(example)
-        self.calls += len(example.steps)
-        since = self._copies[0].since
-        shown = [comparable(one, since, ordered=example.ordered) for one in prisma]
-        found = [comparable(one, since, ordered=example.ordered) for one in ours]
-        difference = None
-        if not same(shown, found):
-            difference = Difference(cell, "the results differ", example.steps, brief(prisma), brief(ours))
-        if writes(example):
-            left = self._rows(cell)
-            difference = difference or (left and Difference(cell, left[0], example.steps, left[1], left[2]))
-        return difference
+    def run(self, examples: list[tuple[Cell, Example]]) -> Iterator[Difference]:
+        """Run examples on both; both databases are as before afterwards."""
+        reading = [one for one in examples if not writes(one[1])]
+        results = self._results([step for _, example in reading for step in example.steps])
+        for cell, example in reading:
+            pair = [[side.pop(0) for _ in example.steps] for side in results]
+            yield from self._compared(cell, example, *pair)
+        for cell, example in examples:
+            if writes(example):
+                difference = [*self._compared(cell, example, *self._results(example.steps)), *self._rows(cell, example)]
+                yield from difference[:1]
 
-    def _results(self, example: Example) -> tuple[list[Any], list[Any]]:
+    def _results(self, steps: list[Step]) -> tuple[list[Any], list[Any]]:
+        self.calls += len(steps)
         for side in self._sides:
-            side.ask(example.steps)
+            side.ask(steps)
         return self._sides[0].answer(), self._sides[1].answer()
 
-    def _rows(self, cell: Cell) -> tuple[str, Any, Any] | None:
-        """The first table that differs; both copies are put back."""
+    def _compared(self, cell: Cell, example: Example, prisma: list[Any], ours: list[Any]) -> Iterator[Difference]:
+        since = self._copies[0].since
+        shown, found = (
+            [comparable(one, since, ordered=example.ordered) for one in results] for results in (prisma, ours)
+        )
+        if not same(shown, found):
+            yield Difference(cell, "the results differ", example.steps, brief(prisma), brief(ours))
+
+    def _rows(self, cell: Cell, example: Example) -> Iterator[Difference]:
+        """The tables that differ; both copies are put back."""
         names = self.near(cell.model)
-        prisma, ours = (copy.read(names) for copy in self._copies)
-        for copy, found in zip(self._copies, (prisma, ours), strict=True):
-            copy.restore(found)
-            if "autoincrement" in "".join(field.attributes for field in self._models[cell.model].scalars):
+        changed = set().union(*(copy.changed(names) for copy in self._copies))
+        if changed:
+            prisma, ours = (copy.read(changed) for copy in self._copies)
+            for copy in self._copies:
+                copy.restore(changed)
+            for name in sorted(changed):
+                if not same(prisma[name], ours[name]):
+                    only = [
+                        [row for row in one[name] if row not in other[name]]
+                        for one, other in ((prisma, ours), (ours, prisma))
+                    ]
+                    yield Difference(cell, f"the rows left in {name} differ", example.steps, *only)
+        if any("autoincrement" in field.attributes for name in names for field in self._models[name].scalars):
+            for copy in self._copies:
                 copy.reset_sequences()
-        for name in sorted(names):
-            if not same(prisma[name], ours[name]):
-                only = [[row for row in one[name] if row not in other[name]] for one, other in ((prisma, ours), (ours, prisma))]
-                return f"the rows left in {name} differ", only[0], only[1]
-        return None
 
     def near(self, name: str) -> set[str]:
         """The tables that an operation on a model may reach: two relations far."""

@@ -18,6 +18,8 @@ from conformance.sides import INSTALLED
 from conformance.sessions import sessions
 from conformance.writes import writes
 
+TOGETHER = 20
+"""Cells that are drawn as one example of Hypothesis, and whose reads are sent together."""
 REPORT = INSTALLED / "differences.txt"
 
 
@@ -28,9 +30,9 @@ def cells(domain: Domain, model: Model) -> Iterator[tuple[Cell, Build]]:
             yield Cell(model.name, operation, feature), build
 
 
-def compare(conformance: Conformance, cell: Cell, build: Build) -> Difference | None:
-    """Draw examples of a cell and compare them; the first difference."""
-    found: list[Difference] = []
+def compare(conformance: Conformance, some: tuple[tuple[Cell, Build], ...]) -> list[Difference]:
+    """Draw examples of some cells and compare them; the first difference of each."""
+    found: dict[Cell, Difference] = {}
 
     @settings(
         max_examples=conformance.examples,
@@ -42,24 +44,23 @@ def compare(conformance: Conformance, cell: Cell, build: Build) -> Difference | 
     )
     @given(st.data())
     def drawn(data: st.DataObject) -> None:
-        if not found:
-            difference = conformance.comparison.run(cell, build(data.draw))
-            conformance.coverage.compared[cell] += 1
-            if difference is not None:
-                found.append(difference)
+        for difference in conformance.comparison.run([(cell, build(data.draw)) for cell, build in some]):
+            found.setdefault(difference.cell, difference)
+        conformance.coverage.compared.update(cell for cell, _ in some)
 
     (seed(conformance.seed)(drawn) if conformance.seed is not None else drawn)()
-    return found[0] if found else None
+    return list(found.values())
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_operations_of_model(conformance: Conformance, name: str) -> None:
-    differences = []
-    for cell, build in cells(conformance.domain, MODELS[name]):
-        conformance.coverage.expected.add(cell)
-        difference = compare(conformance, cell, build)
-        if difference is not None:
-            differences.append(difference)
+    everything = list(cells(conformance.domain, MODELS[name]))
+    conformance.coverage.expected.update(cell for cell, _ in everything)
+    differences = [
+        difference
+        for at in range(0, len(everything), TOGETHER)
+        for difference in compare(conformance, tuple(everything[at : at + TOGETHER]))
+    ]
     text = "\n".join(map(str, differences))
     with REPORT.open("a", encoding="utf-8") as report:
         report.write(text + "\n")

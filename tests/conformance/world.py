@@ -46,6 +46,7 @@ class Copy:
     models: dict[str, Model]
     since: datetime
     seed: Dump = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._connection = psycopg2.connect(self.dsn)
@@ -70,15 +71,26 @@ class Copy:
     def learn(self) -> None:
         """Note what the tables hold at first."""
         self.seed = self.read(set(self.models))
+        self._digests = self._digest(set(self.models))
 
-    def restore(self, found: Dump) -> None:
-        """Put those tables back that are not as at first."""
-        changed = [name for name, rows in found.items() if rows != self.seed[name]]
-        if changed:
-            statements = ["SET session_replication_role = replica"]
-            for name in changed:
-                statements += [f'DELETE FROM "{name}"', f'INSERT INTO "{name}" SELECT * FROM {SEED}."{name}"']
-            self._cursor.execute("; ".join([*statements, "SET session_replication_role = DEFAULT"]))
+    def _digest(self, names: set[str]) -> dict[str, str]:
+        query = " UNION ALL ".join(
+            f"SELECT '{name}', coalesce(md5(string_agg(t::text, '' ORDER BY t::text)), '') FROM \"{name}\" t"
+            for name in names
+        )
+        self._cursor.execute(query)
+        return dict(self._cursor.fetchall())
+
+    def changed(self, names: set[str]) -> set[str]:
+        """Those of some tables that are not as at first."""
+        return {name for name, digest in self._digest(names).items() if digest != self._digests[name]}
+
+    def restore(self, names: set[str]) -> None:
+        """Put tables back as they were at first."""
+        statements = ["SET session_replication_role = replica"]
+        for name in names:
+            statements += [f'DELETE FROM "{name}"', f'INSERT INTO "{name}" SELECT * FROM {SEED}."{name}"']
+        self._cursor.execute("; ".join([*statements, "SET session_replication_role = DEFAULT"]))
 
     def reset_sequences(self) -> None:
         """Have numbers given from the same place again."""
