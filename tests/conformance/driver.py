@@ -95,14 +95,17 @@ async def transaction(db: Any, asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 async def main() -> None:
     """Answer until the input ends."""
+    answers = sys.stdout
+    # Prisma's engine would share it with us, and Node makes what it gets non-blocking.
+    sys.stdout = sys.stderr
     db = Prisma()
     await db.connect()
     loop = asyncio.get_running_loop()
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         asked = json.loads(line)
         results = [await step(db, one) for one in asked["steps"]]
-        print(json.dumps({"results": results}), flush=True)
+        print(json.dumps({"results": results}), file=answers, flush=True)
     await db.disconnect()
 
 

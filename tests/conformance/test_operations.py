@@ -20,6 +20,10 @@ from conformance.writes import writes
 
 TOGETHER = 20
 """Cells that are drawn as one example of Hypothesis, and whose reads are sent together."""
+OPERATIONS = {
+    "find_unique", "find_unique_or_raise", "find_first", "find_first_or_raise", "find_many", "count", "group_by",
+    "create", "create_many", "update", "update_many", "upsert", "delete", "delete_many", "tx", "batch_",
+}  # fmt: skip
 REPORT = INSTALLED / "differences.txt"
 
 
@@ -65,3 +69,13 @@ def test_operations_of_model(conformance: Conformance, name: str) -> None:
     with REPORT.open("a", encoding="utf-8") as report:
         report.write(text + "\n")
     assert not differences, f"{len(differences)} differences, all in {REPORT}:\n{text}"
+
+
+def test_nothing_was_left_out(conformance: Conformance, request: pytest.FixtureRequest) -> None:
+    coverage = conformance.coverage
+    names = {item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec") and "name" in item.callspec.params}
+    everything = {cell for name in names for cell, _ in cells(conformance.domain, MODELS[name])}
+    assert everything == coverage.expected == coverage.compared.keys()
+    if names == MODELS.keys():
+        assert {cell.operation for cell in everything} == OPERATIONS
+        print(f"{len(everything)} cells, {conformance.comparison.calls} calls on each side, kept {dict(conformance.comparison.kept)}")
