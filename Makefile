@@ -132,6 +132,14 @@ browser: ## the admin UI on a lab, in Chromium; screenshots in build/browser (IN
 	@scripts/bootstrap lab test browser
 	@$(STEP) "test the admin UI of $(INVENTORY)" pytest -q tests/browser --ansible-inventory=$(INVENTORY)
 
+.PHONY: conformance
+conformance: ## run the same operations through Prisma's own client and ours, and compare (ARGS="--examples=20 --seed=1 -k TeamTable")
+	@scripts/bootstrap test conformance
+	@[ -n "$${LITELLM_TEST_DATABASE_URL:-}" ] || podman container exists litellm-lab-upstream1 || { echo "The lab is not up: make up boots it." >&2; exit 2; }
+	@tests/conformance/oracle/install
+	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
+		$(STEP) "compare with Prisma's own client" pytest -q tests/conformance $(ARGS)
+
 .PHONY: molecule
 molecule: ## deploy to a fresh lab, again, and in check mode, and look at every host; the lab stays up (SCENARIO=)
 	@scripts/bootstrap lab test
@@ -161,6 +169,7 @@ test: ## everything that CI runs, on a fresh lab, which is removed if all of it 
 	$(MAKE) check; \
 	$(MAKE) molecule; \
 	$(MAKE) integration; \
+	$(MAKE) conformance; \
 	$(MAKE) evidence INVENTORY=inventory/lab; \
 	$(MAKE) admin browser INVENTORY=inventory/lab; \
 	$(MAKE) faults INVENTORY=inventory/lab ARGS=--short; \

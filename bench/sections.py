@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.clients.comparison import clients
 from bench.figures import (
     Bar,
     Group,
@@ -70,6 +71,8 @@ class Extent:
     retention_seconds: float
     size_pairs: dict[int, int]
     backlogs: tuple[tuple[int, int], ...]
+    client_rounds: int
+    client_calls: int
     start_rounds: int
     key_seconds: float
 
@@ -90,6 +93,8 @@ FULL = Extent(
     retention_seconds=20,
     size_pairs={2: 4000, 20: 2000},
     backlogs=((20_000, 2048), (100, 5_000_000)),
+    client_rounds=7,
+    client_calls=500,
     start_rounds=7,
     key_seconds=40,
 )
@@ -109,6 +114,8 @@ QUICK = Extent(
     retention_seconds=20,
     size_pairs={2: 1000, 20: 500},
     backlogs=((3000, 2048), (12, 5_000_000)),
+    client_rounds=3,
+    client_calls=200,
     start_rounds=2,
     key_seconds=10,
 )
@@ -446,5 +453,6 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "retention": retain,
     "size": size,
     "memory": memory,
+    "clients": clients,
 }
 """In the order in which they are measured: the memory is that of gateways that have worked."""

@@ -40,8 +40,8 @@ class Difference:
 
 def source(step: Step) -> str:
     """A step as a program would write it."""
-    if "tx" in step or "batch" in step:
-        kind = "tx" if "tx" in step else "batch"
+    kind = next((one for one in ("tx", "batch", "together") if one in step), None)
+    if kind:
         more = {key: value for key, value in step.items() if key != kind}
         return f"{kind}{more or ''}:\n    " + "\n    ".join(source(one) for one in step[kind])
     if "raw" in step:
@@ -91,18 +91,19 @@ class Comparison:
     def run(self, examples: list[tuple[Cell, Example]]) -> Iterator[Difference]:
         """Run examples on both; both databases are as before afterwards."""
         reading = [one for one in examples if not writes(one[1])]
-        results = self._results([step for _, example in reading for step in example.steps])
+        results = self.results([step for _, example in reading for step in example.steps])
         for cell, example in reading:
             pair = [[side.pop(0) for _ in example.steps] for side in results]
             yield from self._compared(cell, example, *pair)
         for cell, example in examples:
             if writes(example):
                 before = sum(self.kept.values())
-                differences = [*self._compared(cell, example, *self._results(example.steps)), *self._rows(cell, example)]
+                differences = [*self._compared(cell, example, *self.results(example.steps)), *self._rows(cell, example)]
                 if sum(self.kept.values()) == before:
                     yield from differences[:1]
 
-    def _results(self, steps: list[Step]) -> tuple[list[Any], list[Any]]:
+    def results(self, steps: list[Step]) -> tuple[list[Any], list[Any]]:
+        """The results of steps on either side."""
         self.calls += len(steps)
         for side in self._sides:
             side.ask(steps)

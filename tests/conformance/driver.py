@@ -4,7 +4,8 @@
 
     STEP    {"call": [accessor, operation], "arguments": {…}}       {"raw": [operation, sql, value, …]}
             {"tx": [STEP, …], "options": {…}, "fail": bool}         {"batch": [STEP, …]}
-    RESULT  {"value": …}, {"error": {"class": …, "code": …, "meta": …, "message": …}}, or of tx {"results": [RESULT, …]}
+            {"together": [STEP, …]}: all at the same time           {"sleep": seconds}
+    RESULT  {"value": …}, {"error": {"class": …, "code": …, "meta": …, "message": …}}, or of tx and together {"results": [RESULT, …]}
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ async def step(db: Any, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         if "tx" in asked:
             return {"results": await transaction(db, asked)}
+        if "together" in asked:
+            return {"results": await asyncio.gather(*(step(db, one) for one in asked["together"]))}
+        if "sleep" in asked:
+            return {"value": await asyncio.sleep(asked["sleep"])}
         if "batch" in asked:
             async with db.batch_() as batch:
                 for one in asked["batch"]:
@@ -80,13 +85,10 @@ def called(db: Any, asked: dict[str, Any]) -> Any:
 
 
 async def transaction(db: Any, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run steps in a transaction; an error in a step ends it, as it would in a program."""
+    """Run steps in a transaction."""
     results = []
     async with db.tx(**decode(asked.get("options", {}))) as tx:
         for one in asked["tx"]:
-            if "sleep" in one:
-                await asyncio.sleep(one["sleep"])
-                continue
             results.append(await step(tx, one))
         if asked.get("fail"):
             raise DeliberateError

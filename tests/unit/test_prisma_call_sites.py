@@ -7,17 +7,13 @@ not have fails here, with the place of the call.
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import importlib
 import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
-
-import pytest
 
 from call_sites import datamodel
 from call_sites.scan import ARGUMENTS, RAW, SESSIONS, CallSite, Scan, litellm_root
@@ -182,38 +178,6 @@ def test_every_session_and_raw_call_is_there() -> None:
         if call.operation in RAW | SESSIONS:
             parameters = inspect.signature(getattr(Prisma, call.operation)).parameters
             assert call.operation in RAW or call.arguments.keys() <= parameters.keys(), call.place
-
-
-def imports() -> set[tuple[str, str | None]]:
-    """What LiteLLM imports from prisma when it runs, and not only to check types: module, and name or None."""
-    found: set[tuple[str, str | None]] = set()
-    for module in scan().package.modules:
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Import | ast.ImportFrom) and not _for_types(node, module.parents):
-                if isinstance(node, ast.Import):
-                    found |= {(one.name, None) for one in node.names if one.name.split(".")[0] == "prisma"}
-                elif node.level == 0 and (node.module or "").split(".")[0] == "prisma":
-                    found |= {(str(node.module), one.name) for one in node.names}
-    return found
-
-
-def _for_types(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    while node in parents:
-        node = parents[node]
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return True
-    return False
-
-
-def test_imports_are_found() -> None:
-    assert ("prisma", "Prisma") in imports()
-    assert ("prisma.errors", "UniqueViolationError") in imports()
-
-
-@pytest.mark.parametrize(("module", "name"), sorted(imports(), key=str))
-def test_what_is_imported_is_there(module: str, name: str | None) -> None:
-    found = importlib.import_module(module)
-    assert name is None or hasattr(found, name) or importlib.import_module(f"{module}.{name}")
 
 
 def test_arguments_are_those_of_prisma() -> None:
