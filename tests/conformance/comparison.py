@@ -15,7 +15,6 @@ from conformance.differences import KEPT
 from conformance.sides import Side, Step
 from conformance.world import Copy, masked
 
-
 REFUSALS = {"DataError", "FieldNotFoundError", "InputError", "MissingRequiredValueError"}
 REFUSED = {None, "P2009", "P2012", "P2013", "P2019"}
 """Errors of a query that is not understood. Which of them it is depends on the version and the protocol of Prisma."""
@@ -49,7 +48,9 @@ def source(step: Step) -> str:
     if "sleep" in step:
         return f"sleep {step['sleep']}"
     accessor, operation = step["call"]
-    return f"await db.{accessor}.{operation}({', '.join(f'{key}={value!r}' for key, value in step['arguments'].items())})"
+    return (
+        f"await db.{accessor}.{operation}({', '.join(f'{key}={value!r}' for key, value in step['arguments'].items())})"
+    )
 
 
 def same(one: Any, other: Any) -> bool:
