@@ -54,14 +54,14 @@ def source(step: Step) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells booleans from numbers, and does not tell 1 from 1.0."""
+    """Equality that tells booleans from numbers, and does not tell 1 from 1.0, nor NaN from NaN."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124 - both are no number
 
 
 def comparable(result: Any, since: datetime, *, ordered: bool) -> Any:
