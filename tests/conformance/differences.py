@@ -92,6 +92,14 @@ KEPT = (
         ours="DataError P2011",
     ),
     Kept(
+        "deleting what must be connected",
+        frozenset({"update"}),
+        r"\w+ delete",
+        "The reference is taken away first, which PostgreSQL refuses; Prisma deletes first, which it refuses as well.",
+        prisma="ForeignKeyViolationError P2003",
+        ours="DataError P2011",
+    ),
+    Kept(
         "letting go of what is not connected",
         frozenset({"update"}),
         r"\w+ disconnect",
