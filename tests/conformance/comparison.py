@@ -11,7 +11,7 @@ from typing import Any
 
 from call_sites.datamodel import Model
 from conformance.catalogue import Cell, Example
-from conformance.differences import KEPT
+from conformance.differences import KEPT, ROWS, outcome
 from conformance.sides import Side, Step
 from conformance.world import Copy, masked
 
@@ -116,10 +116,8 @@ class Comparison:
             [comparable(one, since, ordered=example.ordered) for one in results] for results in (prisma, ours)
         )
         if not same(shown, found):
-            for kept in KEPT:
-                if kept.covers(cell, shown, found):
-                    self.kept[kept.name] += 1
-                    return
+            if self._is_kept(cell, outcome(shown), outcome(found)):
+                return
             yield Difference(cell, "the results differ", example.steps, brief(prisma), brief(ours))
 
     def _rows(self, cell: Cell, example: Example) -> Iterator[Difference]:
@@ -131,7 +129,7 @@ class Comparison:
             for copy in self._copies:
                 copy.restore(changed)
             for name in sorted(changed):
-                if not same(prisma[name], ours[name]):
+                if not same(prisma[name], ours[name]) and not self._is_kept(cell, ROWS, ROWS):
                     only = [
                         [row for row in one[name] if row not in other[name]]
                         for one, other in ((prisma, ours), (ours, prisma))
@@ -140,6 +138,12 @@ class Comparison:
         if any("autoincrement" in field.attributes for name in names for field in self._models[name].scalars):
             for copy in self._copies:
                 copy.reset_sequences()
+
+    def _is_kept(self, cell: Cell, prisma: str, ours: str) -> bool:
+        kept = next((one for one in KEPT if one.covers(cell, prisma, ours)), None)
+        if kept is not None:
+            self.kept[kept.name] += 1
+        return kept is not None
 
     def near(self, name: str) -> set[str]:
         """The tables that an operation on a model may reach: two relations far."""

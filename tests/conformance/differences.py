@@ -11,7 +11,7 @@ from conformance.catalogue import Cell
 
 @dataclass(frozen=True)
 class Kept:
-    """A difference that is meant: Prisma refuses a query, and ours answers it."""
+    """A difference that is meant, or known."""
 
     name: str
     operations: frozenset[str]
@@ -19,21 +19,28 @@ class Kept:
     """What the feature's name must match."""
     reason: str
     prisma: str = "refused"
-    """What Prisma says to it: that it is refused, or the class of its error."""
+    ours: str = "value"
+    """The outcome on either side, see outcome(); ROWS where the results are the same and rows differ."""
 
-    def covers(self, cell: Cell, prisma: list[Any], ours: list[Any]) -> bool:
-        """Whether it explains that the results of a cell differ."""
+    def covers(self, cell: Cell, prisma: str, ours: str) -> bool:
+        """Whether it explains that the outcomes of a cell differ."""
         return (
             cell.operation in self.operations
             and re.fullmatch(self.feature, cell.feature) is not None
-            and any(self.prisma in {one.get("error"), _class(one)} for one in prisma)
-            and not any("error" in one for one in ours)
+            and (self.prisma, self.ours) == (prisma, ours)
         )
 
 
-def _class(result: Any) -> str | None:
-    error = result.get("error")
-    return error["class"] if isinstance(error, dict) else None
+ROWS = "rows"
+
+
+def outcome(results: list[Any]) -> str:
+    """What came of some steps: "value", "refused", or the class and the code of the first error."""
+    for one in results:
+        if "error" in one:
+            error = one["error"]
+            return error if isinstance(error, str) else f"{error['class']} {error['code']}"
+    return "value"
 
 
 KEPT = (
@@ -66,6 +73,45 @@ KEPT = (
         frozenset({"update"}),
         r"agent (create|connect_or_create)",
         "The record is returned with its new key; prisma-client-py fails on the empty answer that it gets.",
-        prisma="ValidationError",
+        prisma="ValidationError None",
+    ),
+    Kept(
+        "the same row connected twice",
+        frozenset({"create"}),
+        r"\w+ connect several",
+        "A row whose key holds the foreign key is connected once; that it is named again is told as a missing row.",
+        prisma="value",
+        ours="RecordNotFoundError P2025",
+    ),
+    Kept(
+        "letting go of what must be connected: set",
+        frozenset({"update"}),
+        r"\w+ set",
+        "PostgreSQL refuses it, with the code of an empty column, where Prisma names the relation.",
+        prisma="DataError P2014",
+        ours="DataError P2011",
+    ),
+    Kept(
+        "deleting what must be connected",
+        frozenset({"update"}),
+        r"\w+ delete",
+        "The reference is taken away first, which PostgreSQL refuses; Prisma deletes first, which it refuses as well.",
+        prisma="ForeignKeyViolationError P2003",
+        ours="DataError P2011",
+    ),
+    Kept(
+        "letting go of what is not connected",
+        frozenset({"update"}),
+        r"\w+ disconnect",
+        "Nothing is to be done, and nothing is done; Prisma refuses it by the relation.",
+        prisma="DataError P2014",
+    ),
+    Kept(
+        "when a row that is let go of was updated",
+        frozenset({"update"}),
+        r"\w+ (set|disconnect)",
+        "A row that is written counts as updated; Prisma leaves the time alone when it writes a foreign key only.",
+        prisma=ROWS,
+        ours=ROWS,
     ),
 )

@@ -21,6 +21,8 @@ def on_both(conformance: Conformance, *steps: Step) -> tuple[list[Any], list[Any
     names = {"where": {"param_name": {"in": ["counter", "other"]}}}
     delete = {"call": ["litellm_config", "delete_many"], "arguments": names}
     prisma, ours = conformance.comparison.results([create, other, *steps, delete])
+    for copy in conformance.copies:
+        copy.restore({"LiteLLM_Config"})
     return prisma[2:-1], ours[2:-1]
 
 

@@ -29,8 +29,8 @@ const models = prisma._runtimeDataModel.models
 const transactions = new Map()
 
 const failure = (error) => ({
-  // The binary names the interface in the message for users alone.
-  error: error.message.replace(/^Transaction API error: /, ''),
+  // The binary says it in these words, by which prisma-client-py knows what has expired.
+  error: error.message.replace(/^Transaction API error: (?=.* expired transaction)/, 'Transaction already closed: '),
   user_facing_error: { is_panic: false, message: error.message, meta: error.meta ?? {}, error_code: error.code },
 })
 
