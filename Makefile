@@ -152,9 +152,10 @@ faults: ## break the lab under load in every way known, and count each call (ONL
 	@PYTHONPATH=tests $(STEP) "break $(INVENTORY) and count" python -m faults --inventory=$(INVENTORY) $(ONLY:%=--only=%) $(ARGS)
 
 .PHONY: bench
-bench: ## measure what the request log costs, against baselines in the same run (ARGS="--quick", ARGS=--help)
-	@scripts/bootstrap lab test
-	@$(STEP) "measure" python -m bench $(ARGS)
+bench: ## measure what the request log and the database client cost, against baselines in the same run (ARGS="--quick", ARGS=--help)
+	@scripts/bootstrap lab test conformance
+	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
+		$(STEP) "measure" python -m bench $(ARGS)
 
 .PHONY: switch-rehearsal
 switch-rehearsal: ## switch the lab from Prisma and back, with Prisma's own client (INVENTORY=inventory/lab)

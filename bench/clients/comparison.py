@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 INSTALLED = ROOT / ".cache" / "conformance"
 OPERATIONS = (
-    "find_unique", "find_first", "find_many", "include", "count", "create", "update", "update_many", "upsert", "query_raw",
+    "find_unique", "find_first", "find_many", "include", "count",
+    "create", "update", "update_many", "upsert", "query_raw",
 )  # fmt: skip
 TASKS = 16
 SPEED_BAR = 1.0
@@ -36,7 +37,7 @@ POPULATION = """
 INSERT INTO "LiteLLM_BudgetTable" (budget_id, created_by, updated_by)
     SELECT 'budget-' || n, 'bench', 'bench' FROM generate_series(0, 9) n;
 INSERT INTO "LiteLLM_VerificationToken" (token, user_id, budget_id, metadata, models)
-    SELECT 'token-' || n, 'user-' || n % 50, 'budget-' || n % 10, '{"a": [1, 2]}', ARRAY['gpt-4o', 'lab-chat']
+    SELECT 'token-' || n, 'user-' || mod(n, 50), 'budget-' || mod(n, 10), '{"a": [1, 2]}', ARRAY['gpt-4o', 'lab-chat']
     FROM generate_series(0, 999) n;
 INSERT INTO "LiteLLM_Config" (param_name) SELECT 'kept-' || n FROM generate_series(0, 99) n;
 ANALYZE;
@@ -67,7 +68,7 @@ def database() -> Iterator[str]:
 @contextmanager
 def program(url: str, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """One of the clients, connected."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - a command of this module
         command,
         env={**os.environ, **environment, "DATABASE_URL": url},
         stdin=subprocess.PIPE,
@@ -99,7 +100,7 @@ def clients(bench: Bench) -> list[Row]:
     """Every operation of our client against Prisma's own: one after the other, and from sixteen tasks."""
     if "LITELLM_TEST_DATABASE_URL" not in os.environ:
         return [Row("the database client against Prisma's", None, "", note="only with LITELLM_TEST_DATABASE_URL")]
-    subprocess.run([ROOT / "tests/conformance/oracle/install"], check=True)
+    subprocess.run([ROOT / "tests/conformance/oracle/install"], check=True)  # noqa: S603 - of this repository
     bench.say("the database client against Prisma's own")
     rows = []
     with ExitStack() as stack:
@@ -117,7 +118,7 @@ def clients(bench: Bench) -> list[Row]:
 def compared(
     bench: Bench, ours: subprocess.Popen[str], prisma: subprocess.Popen[str], operation: str, tasks: int
 ) -> list[Row]:
-    """One operation in turns: ours, Prisma's, Prisma's, ours, …"""
+    """One operation in turns: ours, Prisma's, Prisma's, ours, and so on."""
     calls = bench.extent.client_calls
     for side in (ours, prisma):
         ask(side, operation=operation, calls=WARM_UP, tasks=tasks)
@@ -131,10 +132,13 @@ def compared(
     rows = [rate(f"client: {operation}, {how}", rates, "calls/s", SPEED_BAR)]
     if operation == "find_unique":
         spent: list[Group] = [
-            ([1000 * one["ours"]["cpu_seconds"] / calls], [1000 * one["prisma"]["cpu_seconds"] / calls]) for one in found
+            ([1000 * one["ours"]["cpu_seconds"] / calls], [1000 * one["prisma"]["cpu_seconds"] / calls])
+            for one in found
         ]
         own, theirs = (statistics.median(all_of(spent, side)) for side in (0, 1))
         ratio = estimate(spent, median_ratio)
         bar = Bar(FIND_UNIQUE_BAR_MS, "at most", "value")
-        rows.append(Row(f"client: processor time of {operation}, {how}", own, "ms", theirs, ratio.value, bar, None, len(found)))
+        rows.append(
+            Row(f"client: processor time of {operation}, {how}", own, "ms", theirs, ratio.value, bar, None, len(found))
+        )
     return rows

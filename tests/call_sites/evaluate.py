@@ -28,7 +28,7 @@ class Evaluator:
         self._package = package
         self._under_way: set[tuple[int, str]] = set()
 
-    def shape(self, node: ast.expr | None, module: Module, depth: int = DEPTH) -> Shape:
+    def shape(self, node: ast.expr | None, module: Module, depth: int = DEPTH) -> Shape:  # noqa: PLR0911, PLR0912
         """What an expression may be; anything where that cannot be seen."""
         if node is None or depth == 0:
             return unknown()

@@ -99,9 +99,9 @@ class Scan:
         if operation not in CERTAIN | ALSO_OF_OTHERS:
             return None
         names = {keyword.arg for keyword in node.keywords if keyword.arg}
-        if operation in ALSO_OF_OTHERS and not names & {"where", "data"}:
-            if not self._is_table(func.value, module):
-                return None
+        named = operation in CERTAIN or names & {"where", "data"}
+        if not named and not self._is_table(func.value, module):
+            return None
         if names - ARGUMENTS:
             return None
         models = self._models(func.value, module)
@@ -135,7 +135,7 @@ class Scan:
             return bool(self._models(node, module)) or text.endswith(".table")
         return False
 
-    def _models(self, node: ast.expr, module: Module, depth: int = 6) -> set[str]:
+    def _models(self, node: ast.expr, module: Module, depth: int = 6) -> set[str]:  # noqa: PLR0911, PLR0912
         """The tables that an expression may be."""
         if depth == 0:
             return set()

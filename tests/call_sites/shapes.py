@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 Path = tuple[str, ...]
 ELEMENT = "[]"
+LOGIC = {"AND", "OR", "NOT"}
+ANY = "*"
+"""A key that the source does not show."""
 
 
 @dataclass

@@ -7,8 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from call_sites.datamodel import Field, Model
-from call_sites.features import ANY, LOGIC
-from call_sites.shapes import Shape
+from call_sites.shapes import ANY, LOGIC, Shape
 
 VALUES: dict[str, Any] = {
     "String": "x",
@@ -35,7 +34,7 @@ class Synthesis:
         self._json = json
         self._base64 = base64
 
-    def argument(self, model: Model, name: str, shape: Shape) -> Any:
+    def argument(self, model: Model, name: str, shape: Shape) -> Any:  # noqa: PLR0911 - a case each
         """The value of an argument."""
         match name:
             case "where" | "cursor" | "having":
@@ -67,7 +66,9 @@ class Synthesis:
         for key, inner in shape.keys.items():
             if key in LOGIC:
                 parts = self._parts(inner)
-                made[key] = [self.where(model, part) for part in parts] if parts or not inner.keys else self.where(model, inner)
+                made[key] = (
+                    [self.where(model, part) for part in parts] if parts or not inner.keys else self.where(model, inner)
+                )
             elif key in model.key_names:
                 made[key] = {name: self.value(model.fields[name]) for name in model.key_names[key]}
             elif key in model.fields:
@@ -89,7 +90,9 @@ class Synthesis:
         if field.is_relation:
             other = self._models[field.type]
             return {
-                operator: self.where(other, inner) if operator not in other.fields else self.where(other, shape)[operator]
+                operator: self.where(other, inner)
+                if operator not in other.fields
+                else self.where(other, shape)[operator]
                 for operator, inner in shape.keys.items()
             }
         # A variable that holds now a value, now a filter of its own.
@@ -136,7 +139,9 @@ class Synthesis:
 
     def _write(self, other: Model, operator: str, shape: Shape) -> Any:
         if operator in {"create", "update"}:
-            return {**self.required(other), **self.data(other, shape)} if operator == "create" else self.data(other, shape)
+            return (
+                {**self.required(other), **self.data(other, shape)} if operator == "create" else self.data(other, shape)
+            )
         if operator in {"disconnect", "delete"} and not shape.keys:
             return True
         return self.where(other, shape)

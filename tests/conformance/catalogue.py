@@ -1,4 +1,4 @@
-"""What is compared: for each model, operation and feature of the query language a cell, with a way to draw its calls."""
+"""What is compared: a cell for each model, operation and feature of the query language, and how to draw its calls."""
 
 from __future__ import annotations
 

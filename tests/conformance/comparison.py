@@ -15,7 +15,6 @@ from conformance.differences import KEPT
 from conformance.sides import Side, Step
 from conformance.world import Copy, masked
 
-
 REFUSALS = {"DataError", "FieldNotFoundError", "InputError", "MissingRequiredValueError"}
 REFUSED = {None, "P2009", "P2012", "P2013", "P2019"}
 """Errors of a query that is not understood. Which of them it is depends on the version and the protocol of Prisma."""
@@ -49,18 +48,20 @@ def source(step: Step) -> str:
     if "sleep" in step:
         return f"sleep {step['sleep']}"
     accessor, operation = step["call"]
-    return f"await db.{accessor}.{operation}({', '.join(f'{key}={value!r}' for key, value in step['arguments'].items())})"
+    return (
+        f"await db.{accessor}.{operation}({', '.join(f'{key}={value!r}' for key, value in step['arguments'].items())})"
+    )
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells booleans from numbers, and does not tell 1 from 1.0."""
+    """Equality that tells booleans from numbers, and does not tell 1 from 1.0, nor NaN from NaN."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124 - both are no number
 
 
 def comparable(result: Any, since: datetime, *, ordered: bool) -> Any:

@@ -18,7 +18,6 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from integration.support import Database, Server
 
 from call_sites import datamodel
 from conformance import sides
@@ -26,12 +25,16 @@ from conformance.catalogue import Cell, Domain, call
 from conformance.comparison import Comparison
 from conformance.population import populate
 from conformance.world import Copy
+from integration.support import Database, Server
+from litellm_sqlalchemy import litellm_migrations
 
 SCHEMA = Path(str(distribution("litellm").locate_file("litellm/proxy/schema.prisma")))
 MODELS = datamodel.read(SCHEMA)
 ENUMS = {
     name: re.findall(r"^\s*(\w+)", body, re.MULTILINE)
-    for name, body in re.findall(r"^enum (\w+) \{(.*?)^\}", SCHEMA.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for name, body in re.findall(
+        r"^enum (\w+) \{(.*?)^\}", SCHEMA.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
 }
 
 
@@ -81,12 +84,6 @@ def server() -> Iterator[Server]:
     server.clean()
 
 
-def migrations() -> list[str]:
-    """LiteLLM's schema as SQL."""
-    package = Path(str(distribution("litellm-proxy-extras").locate_file("litellm_proxy_extras")))
-    return [path.read_text(encoding="utf-8") for path in sorted(package.glob("migrations/*/migration.sql"))]
-
-
 def address(database: Database) -> str:
     """The URL of a database as Prisma wants it."""
     return database.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -96,9 +93,7 @@ def address(database: Database) -> str:
 def conformance(server: Server, request: pytest.FixtureRequest) -> Iterator[Conformance]:
     """Both clients on two copies of a database that Prisma itself has filled."""
     template = server.create()
-    with template.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for sql in migrations():
-            connection.exec_driver_sql(sql)
+    litellm_migrations.apply(template.engine)
     template.close()
     domain = Domain(MODELS, ENUMS, surface(), populate(MODELS, ENUMS))
     with sides.prisma(address(template)) as first:

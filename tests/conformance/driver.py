@@ -1,11 +1,12 @@
 """Runs operations on whichever package ``prisma`` is on its path: the real one, or ours. JSON lines in, JSON lines out.
 
-    {"steps": [STEP, …]}  ->  {"results": [RESULT, …]}
+{"steps": [STEP, …]}  ->  {"results": [RESULT, …]}
 
-    STEP    {"call": [accessor, operation], "arguments": {…}}       {"raw": [operation, sql, value, …]}
-            {"tx": [STEP, …], "options": {…}, "fail": bool}         {"batch": [STEP, …]}
-            {"together": [STEP, …]}: all at the same time           {"sleep": seconds}
-    RESULT  {"value": …}, {"error": {"class": …, "code": …, "meta": …, "message": …}}, or of tx and together {"results": [RESULT, …]}
+STEP    {"call": [accessor, operation], "arguments": {…}}       {"raw": [operation, sql, value, …]}
+        {"tx": [STEP, …], "options": {…}, "fail": bool}         {"batch": [STEP, …]}
+        {"together": [STEP, …]}: all at the same time           {"sleep": seconds}
+RESULT  {"value": …}, or {"error": {"class": …, "code": …, "meta": …, "message": …}};
+        of tx and together {"results": [RESULT, …]}
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from prisma import Base64, Json, Prisma
-
 from conformance.wire import Bytes, decode, encode
+from prisma import Base64, Json, Prisma
 
 
 class DeliberateError(Exception):
@@ -54,7 +54,7 @@ def described(error: Exception) -> dict[str, Any]:
     }
 
 
-async def step(db: Any, asked: dict[str, Any]) -> dict[str, Any]:
+async def step(db: Any, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - a kind of step each
     """Run one step."""
     try:
         if "tx" in asked:
@@ -71,7 +71,7 @@ async def step(db: Any, asked: dict[str, Any]) -> dict[str, Any]:
         return {"value": encode(plain(await called(db, asked)))}
     except DeliberateError:
         return {"value": "rolled back"}
-    except Exception as error:  # noqa: BLE001 - whatever a client raises is its answer
+    except Exception as error:
         return {"error": described(error)}
 
 
@@ -86,10 +86,8 @@ def called(db: Any, asked: dict[str, Any]) -> Any:
 
 async def transaction(db: Any, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """Run steps in a transaction."""
-    results = []
     async with db.tx(**decode(asked.get("options", {}))) as tx:
-        for one in asked["tx"]:
-            results.append(await step(tx, one))
+        results = [await step(tx, one) for one in asked["tx"]]
         if asked.get("fail"):
             raise DeliberateError
     return results

@@ -12,7 +12,7 @@ from conformance.wire import Bytes, Json
 ROWS = 6
 
 POOL: dict[str, list[Any]] = {
-    "String": ["alpha", "Alpha beta", "a%b", "a_b", "", "ünï çödé", "it's \"q\" \\ /", "100", "zeta", "beta"],
+    "String": ["alpha", "Alpha beta", "a%b", "a_b", "", "ünï çödé", 'it\'s "q" \\ /', "100", "zeta", "beta"],
     "Int": [0, 1, -1, 7, 42, 2147483647],
     "BigInt": [0, 1, -5, 42, 9007199254740993, -9007199254740993],
     "Float": [0.0, 1.5, -2.25, 0.1, 1e-9, 123456789.125],
@@ -36,7 +36,7 @@ POOL: dict[str, list[Any]] = {
     "Bytes": [Bytes(b"alpha"), Bytes(b""), Bytes(bytes(range(256)))],
 }
 LISTS: dict[str, list[list[Any]]] = {
-    "String": [["alpha"], [], ["alpha", "beta"], ["beta", "alpha", "alpha"], ["it's, \"q\" {\\}", ""], ["zeta"]],
+    "String": [["alpha"], [], ["alpha", "beta"], ["beta", "alpha", "alpha"], ['it\'s, "q" {\\}', ""], ["zeta"]],
 }
 
 Row = dict[str, Any]
@@ -84,7 +84,7 @@ def populate(models: dict[str, Model], enums: dict[str, list[str]]) -> dict[str,
                 if field.name in foreign:
                     relation, other = foreign[field.name]
                     parents = rows.get(relation.type, [])
-                    row[field.name] = _reference(chance, field, parents, other, number, field.name in unique)
+                    row[field.name] = _reference(chance, field, parents, other, number, unique=field.name in unique)
                 elif field.name in unique:
                     row[field.name] = _distinct(model, field, number, enums)
                 elif field.optional and chance.random() < 0.3:
@@ -95,7 +95,9 @@ def populate(models: dict[str, Model], enums: dict[str, list[str]]) -> dict[str,
     return rows
 
 
-def _reference(chance: random.Random, field: Field, parents: list[Row], other: str, number: int, unique: bool) -> Any:
+def _reference(
+    chance: random.Random, field: Field, parents: list[Row], other: str, number: int, *, unique: bool
+) -> Any:
     if unique:
         # Some parents stay without, where the reference is what is unique.
         return parents[number][other] if not field.optional or number % 2 == 0 else None

@@ -28,10 +28,12 @@ def sessions(domain: Domain, model: Model) -> Cells:
         steps = [*some_writes(draw), call(model, "count")]
         return Example([{"tx": steps, **more}, call(model, "count")])
 
-    yield "tx", "commits", lambda draw: transaction(draw)
+    yield "tx", "commits", transaction
     yield "tx", "rolls back", lambda draw: transaction(draw, fail=True)
-    yield "tx", "with a timeout", lambda draw: transaction(
-        draw, options={"timeout": timedelta(seconds=20), "max_wait": timedelta(seconds=20)}
+    yield (
+        "tx",
+        "with a timeout",
+        lambda draw: transaction(draw, options={"timeout": timedelta(seconds=20), "max_wait": timedelta(seconds=20)}),
     )
 
     def broken(draw: Draw) -> Example:

@@ -37,7 +37,9 @@ class Side:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the driver of {self.name} has ended with {self._process.wait()}: see its message above")
+            raise RuntimeError(
+                f"the driver of {self.name} has ended with {self._process.wait()}: see its message above"
+            )
         found: dict[str, Any] = json.loads(line)
         return found
 

@@ -12,10 +12,11 @@ from call_sites.datamodel import Model
 from conformance.catalogue import Build, Cell, Domain
 from conformance.comparison import Difference
 from conformance.conftest import MODELS, Conformance
+from conformance.differences import KEPT
 from conformance.groups import groups
 from conformance.reads import reads
-from conformance.sides import INSTALLED
 from conformance.sessions import sessions
+from conformance.sides import INSTALLED
 from conformance.writes import writes
 
 TOGETHER = 20
@@ -73,9 +74,11 @@ def test_operations_of_model(conformance: Conformance, name: str) -> None:
 
 def test_nothing_was_left_out(conformance: Conformance, request: pytest.FixtureRequest) -> None:
     coverage = conformance.coverage
-    names = {item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec") and "name" in item.callspec.params}
+    played = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    names = {one["name"] for one in played if "name" in one}
     everything = {cell for name in names for cell, _ in cells(conformance.domain, MODELS[name])}
     assert everything == coverage.expected == coverage.compared.keys()
     if names == MODELS.keys():
         assert {cell.operation for cell in everything} == OPERATIONS
-        print(f"{len(everything)} cells, {conformance.comparison.calls} calls on each side, kept {dict(conformance.comparison.kept)}")
+        assert {kept.name for kept in KEPT} == conformance.comparison.kept.keys()
+    print(f"{len(everything)} cells, {conformance.comparison.calls} calls, kept {dict(conformance.comparison.kept)}")

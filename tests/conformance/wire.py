@@ -25,7 +25,7 @@ class Bytes:
     raw: bytes
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any) -> Any:  # noqa: PLR0911 - a kind of value each
     """A value as JSON; what is no plain value as an object with one key, ``$`` and its kind."""
     match value:
         case None | bool() | int() | float() | str():
@@ -49,7 +49,7 @@ def encode(value: Any) -> Any:
     raise TypeError(f"A {type(value).__name__} cannot be sent: {value!r}")
 
 
-def decode(value: Any, json: Any = Json, as_bytes: Any = Bytes) -> Any:
+def decode(value: Any, json: Any = Json, as_bytes: Any = Bytes) -> Any:  # noqa: PLR0911 - a tag each
     """The value again; a driver names the classes of its client."""
     if isinstance(value, list):
         return [decode(inner, json, as_bytes) for inner in value]

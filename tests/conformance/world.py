@@ -19,7 +19,7 @@ CUID = re.compile(r"c[a-z0-9]{24}")
 Dump = dict[str, list[Any]]
 
 
-def masked(value: Any, since: datetime) -> Any:
+def masked(value: Any, since: datetime) -> Any:  # noqa: PLR0911 - a kind of value each
     """A value with what a client or the database makes up itself, ids and moments, replaced."""
     match value:
         case str() if UUID.fullmatch(value):
@@ -95,7 +95,8 @@ class Copy:
     def reset_sequences(self) -> None:
         """Have numbers given from the same place again."""
         self._cursor.execute(
-            "SELECT setval(oid::regclass, 1000, false) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
+            "SELECT setval(oid::regclass, 1000, false) FROM pg_class"
+            " WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
         )
 
     def close(self) -> None:

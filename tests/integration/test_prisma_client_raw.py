@@ -33,6 +33,7 @@ from prisma import Json
         ("""'"text"'::json""", "text"),
         ("'null'::jsonb", None),
         ("'9b2d7b5e-7d1c-4f3e-8f4e-0c5d6e7f8a9b'::uuid", "9b2d7b5e-7d1c-4f3e-8f4e-0c5d6e7f8a9b"),
+        ("'10.0.0.1'::inet", "10.0.0.1"),
         ("ARRAY['a', NULL, 'b']", ["a", None, "b"]),
         ("ARRAY[1.5::numeric]", [1.5]),
         ("ARRAY['2026-01-02'::timestamp]", ["2026-01-02T00:00:00+00:00"]),

@@ -207,6 +207,8 @@ def test_upserts_of_one_record_at_the_same_moment(run_client: Run, created: str)
 
     async def work(client: Client) -> int:
         keys = client.litellm_verificationtoken
+        # Connections that are there already, or the first upsert would be done before the others have begun.
+        await asyncio.gather(*[client.query_raw("SELECT 1 FROM pg_sleep(0.1)") for _ in range(5)])
         data: Any = {"create": {"token": created, "key_alias": "x"}, "update": {"spend": {"increment": 1}}}
         where: Any = {"token": "a"} if created == "a" else {"token": "b", "key_alias": "x"}
         await asyncio.gather(*[keys.upsert(where=where, data=data) for _ in range(20)])

@@ -340,14 +340,17 @@ def test_nested_writes_of_what_is_not_connected_or_must_be(run_client: Run) -> N
 
 def test_nested_write_that_fails_leaves_nothing(run_client: Run) -> None:
     async def work(client: Client) -> list[int]:
+        ((session,),) = [row.values() for row in await client.query_raw("SELECT pg_backend_pid()")]
         await client.litellm_verificationtoken.create(data={"token": "a"})
         with pytest.raises(UniqueViolationError):
             await client.litellm_budgettable.create(
                 data={"keys": {"create": [{"token": "b"}, {"token": "a"}]}, **BUDGET}
             )
+        ((same,),) = [row.values() for row in await client.query_raw("SELECT pg_backend_pid()")]
+        assert same == session
         return [await client.litellm_budgettable.count(), await client.litellm_verificationtoken.count()]
 
-    assert run_client(work) == [0, 1]
+    assert run_client(work, connection_limit=1) == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,21 @@ class Rehearsal:
         script = 'exec runuser -u postgres -- psql --no-psqlrc -AtX -v ON_ERROR_STOP=1 -d "$1" -c "$2"'
         return self.database.run(script, database, statement, patience=120)
 
-    def play(self, playbook: str, *options: str, kill_at: str | None = None, own: bool = True) -> str:
-        """Run a playbook, or kill it when a task begins; returns what it printed, which is kept in .cache/rehearsal."""
+    def play(
+        self,
+        playbook: str,
+        *options: str,
+        kill_at: str | None = None,
+        once: Callable[[], bool] = lambda: True,
+        own: bool = True,
+    ) -> str:
+        """Run a playbook, or kill it in a task, once something holds; what it printed is kept in .cache/rehearsal."""
         command = ["ansible-playbook", playbook, f"--inventory={self.inventory}", *options]
         if own:
             command.append(f"--extra-vars=@{self.variables}")
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "true", "ANSIBLE_FORCE_COLOR": "false"}
-        environment["PYTHONUNBUFFERED"] = "1"  # a task is known when it begins
+        # A task is named when it begins, not with its result.
+        environment |= {"PYTHONUNBUFFERED": "1", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -68,7 +76,10 @@ class Rehearsal:
         for line in process.stdout:
             lines.append(line)
             if kill_at and line.startswith("TASK [") and kill_at in line:
-                time.sleep(1.5)  # into its work
+                deadline = time.monotonic() + 60
+                while not once() and process.poll() is None:
+                    assert time.monotonic() < deadline, f"{kill_at} has not come to its work"
+                    time.sleep(0.2)
                 os.killpg(process.pid, signal.SIGKILL)
                 break
         process.stdout.close()
@@ -116,6 +127,15 @@ class Rehearsal:
             r" WHERE relname LIKE 'LiteLLM\_%' AND relkind = 'r'",
             REHEARSAL,
         )
+
+    def restoring(self) -> bool:
+        """Whether a dump is being restored."""
+        query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{REHEARSAL}' AND application_name = 'psql'"
+        return self.sql(query) != "0"
+
+    def filling(self) -> bool:
+        """Whether calls are being stored."""
+        return self.sql("SELECT EXISTS (SELECT FROM requests)", REHEARSAL) == "t"
 
     # The acts
 
@@ -168,8 +188,8 @@ class Rehearsal:
 
     def go_there(self) -> None:
         """Broken off while the backup is restored and while calls are stored, then to its end."""
-        self.play("playbooks/switch_from_prisma.yml", kill_at="Restore the backup here")
-        self.play("playbooks/switch_from_prisma.yml", kill_at="Store LiteLLM's calls")
+        self.play("playbooks/switch_from_prisma.yml", kill_at="Restore the backup here", once=self.restoring)
+        self.play("playbooks/switch_from_prisma.yml", kill_at="Store LiteLLM's calls", once=self.filling)
         # What was begun on the host goes on without Ansible: kill that, too.
         self.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -79,9 +79,16 @@ def candidates(call: CallSite) -> list[datamodel.Model]:
     """The models that a call may be of: those that the source shows, or those that have the fields."""
     if call.models:
         return [BY_ACCESSOR[name] for name in call.models]
-    named = {key for argument in ("where", "order", "include") if argument in call.arguments for key in call.arguments[argument].keys}
+    named = {
+        key
+        for argument in ("where", "order", "include")
+        if argument in call.arguments
+        for key in call.arguments[argument].keys
+    }
     named -= {"AND", "OR", "NOT", "*"}
-    return [model for model in MODELS.values() if named <= model.fields.keys() | model.key_names.keys()] if named else []
+    return (
+        [model for model in MODELS.values() if named <= model.fields.keys() | model.key_names.keys()] if named else []
+    )
 
 
 def made(call: CallSite, model: datamodel.Model) -> dict[str, Any]:
@@ -91,7 +98,10 @@ def made(call: CallSite, model: datamodel.Model) -> dict[str, Any]:
     for name, shape in call.arguments.items():
         if call.operation == "upsert" and name == "data":
             parts = {part: values.data(model, shape.keys[part]) for part in ("create", "update") if part in shape.keys}
-            arguments[name] = {"create": {**values.required(model), **parts.get("create", {})}, "update": parts.get("update", {})}
+            arguments[name] = {
+                "create": {**values.required(model), **parts.get("create", {})},
+                "update": parts.get("update", {}),
+            }
         else:
             arguments[name] = values.argument(model, name, shape)
     if call.operation == "group_by" and isinstance(arguments.get("order"), dict):
@@ -112,7 +122,10 @@ def model_calls() -> list[CallSite]:
     return [call for call in scan().calls if call.operation not in RAW | SESSIONS]
 
 
-MISTAKES = ["litellm_usertable.find_unique({'where': {'user_email':", "litellm_usernotifications.find_unique({'where': {'user_id':"]
+MISTAKES = [
+    "litellm_usertable.find_unique({'where': {'user_email':",
+    "litellm_usernotifications.find_unique({'where': {'user_id':",
+]
 """Calls of LiteLLM's that Prisma refuses as well: the field is no unique one."""
 MISREAD = 30
 """So many calls at most are read with a key that is no field: of a variable that serves several tables."""
@@ -121,7 +134,16 @@ MISREAD = 30
 def test_the_scan_sees_litellms_calls() -> None:
     found = Counter(call.operation for call in scan().calls)
     assert sum(found.values()) > 1000
-    assert {"find_unique", "find_many", "upsert", "group_by", "tx", "batch_", "query_raw", "execute_raw"} <= found.keys()
+    assert {
+        "find_unique",
+        "find_many",
+        "upsert",
+        "group_by",
+        "tx",
+        "batch_",
+        "query_raw",
+        "execute_raw",
+    } <= found.keys()
     assert len({name for call in scan().calls for name in call.models}) > 70
 
 

@@ -111,7 +111,7 @@ class Session(ABC):
             try:
                 return await _execute(connection, sql, parameters)
             except psycopg.Error as error:
-                if failures.is_lost(error, connection):
+                if connection.closed:
                     raise failures.lost(error) from None
                 raise failures.from_raw(error) from error
 
@@ -161,10 +161,15 @@ class Pool(Session):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """A transaction that is committed at the end."""
+        """A transaction that is committed at its end, and rolled back by an exception."""
         async with self.connection() as connection:
             await begin(connection)
-            yield Bound(connection)
+            try:
+                yield Bound(connection)
+            except BaseException:
+                if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                    await rollback(connection)
+                raise
             await commit(connection)
 
     async def close(self) -> None:
@@ -220,4 +225,4 @@ async def _control(connection: Connection, sql: str) -> None:
 
 
 def _failure(error: psycopg.Error, connection: Connection, model: Model | None) -> PrismaError:
-    return failures.lost(error) if failures.is_lost(error, connection) else failures.from_statement(error, model)
+    return failures.lost(error) if connection.closed else failures.from_statement(error, model)

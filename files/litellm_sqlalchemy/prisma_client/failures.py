@@ -21,8 +21,7 @@ from litellm_sqlalchemy.prisma_client.errors import (
 from litellm_sqlalchemy.prisma_client.tables import Model
 
 CONFLICT = "Transaction failed due to a write conflict or a deadlock. Please retry your transaction"
-# SQLSTATE classes and codes with which a server that is going down, coming up or full answers.
-_UNREACHABLE = frozenset({"57P01", "57P02", "57P03"})
+# The SQLSTATE with which a server that is full answers, and how it words it where there is none.
 _FULL = "53300"
 _FULL_WORDS = ("too many clients", "too many connections", "connection slots are reserved")
 # Codes whose message the query engine passes on without "ERROR: ".
@@ -75,11 +74,6 @@ def from_connecting(error: Exception, connect: Any) -> PrismaError:
     return DatabaseUnreachableError(
         f"Can't reach database server at {_location(connect)}. Please make sure your database server is running: {said}"
     )
-
-
-def is_lost(error: psycopg.Error, connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the connection is gone with the statement."""
-    return connection.broken or connection.closed or error.sqlstate in _UNREACHABLE
 
 
 def lost(error: psycopg.Error) -> PrismaError:

@@ -5,10 +5,9 @@ Times come back as ISO 8601 text, NUMERIC as float, JSON as Python objects, byte
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -59,13 +58,13 @@ def _plain(value: Any) -> Any:
             return float(value)
         case date() | time():
             return value.isoformat()
-        case UUID() | timedelta():
-            return str(value)
+        case None | str() | int() | float() | dict():
+            return value
         case bytes() | memoryview():
             return b64encode(value).decode("ascii")
         case list():
             return [_plain(item) for item in value]
-    return value
+    return str(value)  # a UUID, an address, an interval
 
 
 # Types whose values are what they are.

@@ -139,5 +139,7 @@ const plain = (value) => {
 export function fromResult(answer) {
   const data = answer.data ?? answer
   const [action, value] = Object.entries(data)[0]
-  return action === 'queryRaw' ? value : plain(value)
+  if (action !== 'queryRaw') return plain(value)
+  const text = (cell) => (cell instanceof Uint8Array ? Buffer.from(cell).toString('base64') : cell)
+  return { ...value, rows: value.rows.map((row) => row.map(text)) }
 }

@@ -29,7 +29,8 @@ const models = prisma._runtimeDataModel.models
 const transactions = new Map()
 
 const failure = (error) => ({
-  error: error.message,
+  // The binary names the interface in the message for users alone.
+  error: error.message.replace(/^Transaction API error: /, ''),
   user_facing_error: { is_panic: false, message: error.message, meta: error.meta ?? {}, error_code: error.code },
 })
 

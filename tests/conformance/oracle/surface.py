@@ -1,4 +1,4 @@
-"""Prints what prisma-client-py's own types allow: by model and field, the operators of filters and of writes, as JSON."""
+"""Prints what prisma-client-py's types allow: by model and field, the operators of filters and of writes, as JSON."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import sys
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from prisma import models, types
 from typing_extensions import is_typeddict
+
+from prisma import models, types
 
 
 def operators(annotation: Any) -> list[str]:
@@ -22,7 +23,9 @@ def operators(annotation: Any) -> list[str]:
 def inputs(model: str) -> dict[str, dict[str, list[str]]]:
     """The operators of each field, by the input that they stand in."""
     return {
-        part: {field: operators(annotation) for field, annotation in get_type_hints(getattr(types, model + name)).items()}
+        part: {
+            field: operators(annotation) for field, annotation in get_type_hints(getattr(types, model + name)).items()
+        }
         for part, name in (
             ("where", "WhereInput"),
             ("create", "CreateInput"),
