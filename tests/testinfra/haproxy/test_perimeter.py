@@ -1,6 +1,5 @@
 """What does not get past the proxy: wrong hosts, routes, methods and sizes; too much, too slow, ambiguous."""
 
-import json
 import socket
 import time
 import uuid
@@ -41,9 +40,9 @@ def test_body_that_is_too_large_is_refused(raw: Callable[[bytes], bytes], gatewa
     assert raw(head.encode() + b"x" * 65536).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND"])
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND"])
 def test_other_methods_are_refused(http: httpx.Client, method: str) -> None:
-    assert refusal(http.request(method, "/v1/models")) in (400, 405)
+    assert refusal(http.request(method, "/v1/models")) == 405
 
 
 def test_route_of_administrators_is_closed_to_others(
@@ -93,7 +92,7 @@ def test_request_that_two_readers_could_read_in_two_ways_is_answered_once(
     hidden = f"GET /key/list HTTP/1.1\r\nHost: {host}\r\n\r\n"
     answer = raw(f"POST /v1/models HTTP/1.1\r\nHost: {host}\r\n{head}\r\n0\r\n\r\n{hidden}".encode())
     statuses = [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
-    assert statuses[0] in (b"400", b"411", b"405", b"401")
+    assert statuses[0] in (b"400", b"401", b"403", b"405", b"411")
     assert b"200" not in statuses
 
 
@@ -134,4 +133,4 @@ def test_client_cannot_say_who_it_is(http: httpx.Client, request_log: Any, gatew
     assert http.post("/v1/chat/completions", json=body, headers={**forged, "x-litellm-call-id": call_id}).is_success
     pair = request_log.pair_for(call_id)
     assert pair.content["client_address"] == mine
-    assert "203.0.113.7" not in json.dumps(pair.content)
+    assert "203.0.113.7" not in pair.text

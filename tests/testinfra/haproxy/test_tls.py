@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,8 @@ def careless(newest: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # for the old versions' names
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
     return context
 
 
