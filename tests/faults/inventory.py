@@ -29,12 +29,12 @@ class Lab:
     containers: Mapping[str, str]
     addresses: Mapping[str, str]
     gateway_url: str
-    gateway_tls: ssl.SSLContext | bool
     upstream_url: str
     master_key: str
     database: str
     database_user: str
     database_port: int
+    gateway_tls: ssl.SSLContext | bool = True
 
 
 def read(path: Path) -> Lab:
