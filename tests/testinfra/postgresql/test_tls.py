@@ -4,6 +4,7 @@ The certificate is asked of the running server, since a file that was written an
 a client refuses is tried with the service's own engine and its own settings, one of them changed.
 """
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 SECRETS = "/etc/litellm/litellm.env"
 FILES = "/etc/ssl/litellm"
 SERVER = f"{FILES}/postgresql"
+
+PATIENCE = 75.0
+"""Seconds. The shipper looks at the database once a minute, were there nothing to ship after its last restart."""
 
 
 def test_service_uses_the_newest_tls_and_checks_the_server(as_client: Any) -> None:
@@ -23,11 +27,16 @@ def test_service_uses_the_newest_tls_and_checks_the_server(as_client: Any) -> No
 
 def test_every_session_from_the_network_is_encrypted(sql: Any) -> None:
     """Those of the shipper and, where LiteLLM has its own database, those of the gateway's workers."""
-    sessions = sql(
-        "SELECT application_name, ssl, version FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)"
-        " WHERE client_addr IS NOT NULL AND usename = 'litellm_user'"
-    )
-    assert {name for name, _, _ in sessions} >= {"litellm-request-log", "litellm"}
+    end = time.monotonic() + PATIENCE
+    while True:
+        sessions = sql(
+            "SELECT application_name, ssl, version FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)"
+            " WHERE client_addr IS NOT NULL AND usename = 'litellm_user'"
+        )
+        if {name for name, _, _ in sessions} >= {"litellm-request-log", "litellm"}:
+            break
+        assert time.monotonic() < end, f"only {sessions} came within {PATIENCE} s"
+        time.sleep(1)
     assert {tuple(tls) for _, *tls in sessions} == {("t", "TLSv1.3")}
 
 
