@@ -143,7 +143,7 @@ class Rehearsal:
         """A stock LiteLLM's database, with a population, on the lab's server."""
         self.remove()
         network = ipaddress.ip_network(f"{self.database.address}/24", strict=False)
-        comes_in = {"type": "host", "address": f"{network[1]}/32", "method": "scram-sha-256"}
+        comes_in = {"type": "hostssl", "address": f"{network[1]}/32", "method": "scram-sha-256"}
         entries = [
             comes_in | {"database": STOCK, "user": ROLE},
             comes_in | {"database": REHEARSAL, "user": ROLE},
