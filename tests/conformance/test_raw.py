@@ -51,6 +51,13 @@ FAILING = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def table_as_it_was(conformance: Conformance) -> None:
+    """A trigger of LiteLLM's counts the statements on MCP servers there; Prisma makes other statements than ours."""
+    for copy in conformance.copies:
+        copy.restore({ANY_TABLE})
+
+
 def same_on_both(conformance: Conformance, name: str, *steps: Step) -> None:
     differences = list(conformance.comparison.run([(Cell(ANY_TABLE, "raw", name), Example(list(steps)))]))
     assert not differences, "\n".join(map(str, differences))
