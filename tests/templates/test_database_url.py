@@ -4,6 +4,11 @@ from typing import Any
 
 ROLE, HOST = "litellm", "gateway1"
 SECRETS = {"database_password": "Pq7r/Tn2v?Xw9y#", "litellm_master_key": "sk-Hk3mNp5qRs8tVw2xYz4bCd6f"}
+MADE = {
+    "litellm_salt_key": "sk-Wd5kNr7tPs3vXz9yBc2fGh4j",
+    "litellm_ui_password": "Tn4wQz8rVb2mKx6p",
+    "litellm_secrets": {},
+}
 
 
 def tls(deployment: Any, **extra: Any) -> dict[str, str]:
@@ -31,6 +36,12 @@ def test_urls_have_no_parameters_of_their_own(deployment: Any) -> None:
     for url in ("_litellm_database_url", "_litellm_own_database_url"):
         found = deployment(extra=SECRETS).evaluate(url, HOST, ROLE)
         assert found.endswith("@192.168.10.19:5432/litellm_db")
+
+
+def test_url_that_litellm_hands_to_a_command_has_no_password(deployment: Any) -> None:
+    found = deployment(extra={**SECRETS, **MADE}).evaluate("_litellm_secret_environment", HOST, ROLE)
+    assert found["DATABASE_URL"] == "postgresql://litellm_user@192.168.10.19:5432/litellm_db"
+    assert found["PGPASSWORD"] == SECRETS["database_password"]
 
 
 def test_names_of_a_host_are_in_its_certificate(deployment: Any) -> None:

@@ -17,7 +17,9 @@ for line in open(SECRETS_FILE):
     name, equals, value = line.strip().partition("=")
     if equals and not name.startswith("#"):
         variables[name] = shlex.split(value)[0]
-secrets = [variables["LITELLM_MASTER_KEY"], *(value for name, value in variables.items() if name.endswith("_API_KEY"))]
+names = ("LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "UI_PASSWORD")
+secrets = [variables[name] for name in names if name in variables]
+secrets += [value for name, value in variables.items() if name.endswith("_API_KEY")]
 quoted = urllib.parse.urlsplit(variables["LITELLM_DB_URL"]).password
 secrets += {quoted, urllib.parse.unquote(quoted)}
 pattern = re.compile(b"|".join(re.escape(secret.encode()) for secret in secrets))
@@ -51,6 +53,9 @@ print(json.dumps({"found": found, "read": read, "journal": len(journal),
 """
 
 
+MADE = ("database_password", "litellm_salt_key", "litellm_ui_password")
+
+
 @pytest.fixture(scope="module")
 def searched(gateway: Any) -> dict[str, Any]:
     return dict(json.loads(gateway.check_output("python3 -c %s", SEARCH)))
@@ -60,7 +65,7 @@ def test_search_knows_the_secrets_of_this_inventory(
     searched: dict[str, Any], inventory: Any, gateway_name: str, master_key: str, sha256_of: Callable[[str], str]
 ) -> None:
     """Otherwise the search would find nothing whatever there is."""
-    secrets = [master_key, inventory.value(gateway_name, "database_password")]
+    secrets = [master_key, *(inventory.value(gateway_name, name) for name in MADE)]
     secrets += [value for name, value in inventory.value(gateway_name, "litellm_secrets").items() if "API_KEY" in name]
     assert {sha256_of(secret) for secret in secrets} <= set(searched["hashes"])
     assert searched["read"] > 1000
