@@ -156,7 +156,7 @@ faults: ## break the lab under load in every way known, and count each call (ONL
 bench: ## measure what the request log and the database client cost, against baselines in the same run (ARGS="--quick", ARGS=--help)
 	@scripts/bootstrap lab test conformance
 	@LITELLM_TEST_DATABASE_URL=$${LITELLM_TEST_DATABASE_URL:-postgresql+psycopg2://scratch:scratch@192.168.10.20/scratch} \
-		$(STEP) "measure" python -m bench $(ARGS)
+		PYTHONPATH=files $(STEP) "measure" python -m bench $(ARGS)
 
 .PHONY: switch-rehearsal
 switch-rehearsal: ## switch the lab from Prisma and back, with Prisma's own client (INVENTORY=inventory/lab)
