@@ -182,6 +182,7 @@ class Gateway:
         ``host``: this one, by another connection.
         """
         self.is_silent = True
+        # The probe may have ended by itself meanwhile.
         host.run(f'if [ -e {PROBE} ]; then kill "$(cat {PROBE})" || true; fi; systemctl stop "litellm-bench-*"')
 
 

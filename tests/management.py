@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +142,27 @@ def unique(word: str) -> str:
     return f"{word}-{uuid.uuid4().hex[:12]}"
 
 
-def lab(config: pytest.Config) -> Lab:
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
     """The hosts under test: a lab, since services are stopped there."""
-    given = config.getoption("ansible_inventory") or os.environ.get("ANSIBLE_INVENTORY")
+    given = pytestconfig.getoption("ansible_inventory") or os.environ.get("ANSIBLE_INVENTORY")
     if not given:
         raise pytest.UsageError("name the lab: --ansible-inventory inventory/lab, or ANSIBLE_INVENTORY")
     os.environ["PATH"] = os.pathsep.join([str(ROOT / "lab" / "bin"), os.environ["PATH"]])
     return read(Path(given).resolve())
+
+
+@pytest.fixture(scope="session")
+def admin(lab: Lab) -> Iterator[Management]:
+    """The management API with the master key."""
+    management = Management(lab.gateway_url, lab.master_key)
+    yield management
+    management.close()
+
+
+@pytest.fixture(scope="session")
+def callers(lab: Lab) -> Iterator[Callers]:
+    """Chat calls with any key."""
+    made = Callers(lab.gateway_url)
+    yield made
+    made.close()

@@ -36,15 +36,17 @@ from overhead import (
     Side,
     configuration,
     environment,
-    free_port,
-    gateway,
+    start_gateway,
+    systemd_run,
     wait_for,
+    without_hook,
 )
 
 DIRECTORY = Path("/run/litellm-bench")
 STATE = Path("/var/lib/litellm/bench")
 SPOOL = STATE / "spool.sqlite3"
 ENVIRONMENT = DIRECTORY / "environment"
+ALL_ENVIRONMENT = (*ENVIRONMENT_FILES, ENVIRONMENT)
 CONFIGURATION = Path("/etc/litellm/config.yaml")
 SHIPPER = "litellm-bench-shipper.service"
 MODEL = "bench"
@@ -77,17 +79,6 @@ def models() -> list[dict[str, Any]]:
     return [{"model_name": MODEL, "litellm_params": mocked}, *late]
 
 
-def systemd_run(unit: str, environment_files: list[Path], *command: str) -> None:
-    """Start a transient unit as the user of the service."""
-    properties = [f"EnvironmentFile={file}" for file in environment_files]
-    properties += [f"User={USER}", f"Group={USER}", "UMask=0077", "WorkingDirectory=/var/lib/litellm"]
-    properties += [f"RuntimeMaxSec={LONGEST_SECONDS}", "TimeoutStopSec=20"]
-    run = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *(f"--property={value}" for value in properties)]
-    done = subprocess.run([*run, *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MeasuringError(f"{unit} does not start: {done.stderr.strip()}")
-
-
 def make_room(schema: str) -> None:
     """A spool of its own, and the environment that leads to it and to the benchmark's schema."""
     url = environment()["LITELLM_DB_URL"]
@@ -105,7 +96,7 @@ def ship() -> None:
     """Start the shipper, anew where it runs."""
     subprocess.run(["systemctl", "stop", SHIPPER], capture_output=True, check=False)  # it may not run yet
     python = "/opt/litellm/venv/bin/python"
-    systemd_run(SHIPPER, [*ENVIRONMENT_FILES, ENVIRONMENT], python, "-m", "litellm_sqlalchemy", "ship")
+    systemd_run(SHIPPER, [python, "-m", "litellm_sqlalchemy", "ship"], ALL_ENVIRONMENT, LONGEST_SECONDS)
 
 
 def start() -> dict[str, str]:
@@ -116,11 +107,10 @@ def start() -> dict[str, str]:
         file = DIRECTORY / f"{side.name}.yaml"
         with_models = configuration(deployed, logs=side.logs)
         with_models["model_list"] += models()
-        file.touch(mode=0o640)
-        file.write_text(yaml.safe_dump(with_models), encoding="utf-8")
-        shutil.chown(file, "root", USER)
-        side.port = free_port()
-        systemd_run(side.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], *gateway(side, file))
+        change = None if side.logs else without_hook()
+        start_gateway(
+            side, file, with_models, change=change, environment_files=ALL_ENVIRONMENT, longest_seconds=LONGEST_SECONDS
+        )
     ship()
     for side in SIDES:
         wait_for(side, began + START_PATIENCE)

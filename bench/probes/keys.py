@@ -16,7 +16,6 @@ import http.client
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from gateways import CONFIGURATION, DIRECTORY, ENVIRONMENT, MODEL, models, systemd_run
+from gateways import ALL_ENVIRONMENT, CONFIGURATION, DIRECTORY, LONGEST_SECONDS, MODEL, models
 from load import Neighbours, Side, bodies, request
-from overhead import ENVIRONMENT_FILES, START_PATIENCE, USER, MeasuringError, environment, free_port, wait_for
+from overhead import START_PATIENCE, MeasuringError, environment, start_gateway, wait_for
 from overhead import Side as Unit
 
 DATABASE = "DATABASE_URL"
@@ -49,20 +48,11 @@ class Gateway(Unit):
         file = DIRECTORY / f"keys-{self.name}.yaml"
         configuration = yaml.safe_load(CONFIGURATION.read_text(encoding="utf-8"))
         configuration["model_list"] += models()
-        file.touch(mode=0o640)
-        file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-        shutil.chown(file, "root", USER)
-        self.port = free_port()
-        without = [] if self.name == "on" else ["/usr/bin/env", f"--unset={DATABASE}"]
-        command = [
-            *without,
-            "/opt/litellm/venv/bin/litellm",
-            f"--config={file}",
-            "--host=127.0.0.1",
-            f"--port={self.port}",
-        ]
+        change = None if self.name == "on" else f"--unset={DATABASE}"
         began = time.monotonic()
-        systemd_run(self.unit, [*ENVIRONMENT_FILES, ENVIRONMENT], *command, "--num_workers=1")
+        start_gateway(
+            self, file, configuration, change=change, environment_files=ALL_ENVIRONMENT, longest_seconds=LONGEST_SECONDS
+        )
         wait_for(self, began + START_PATIENCE)
         return time.monotonic() - began
 

@@ -41,6 +41,7 @@ def missing(connection: Connection) -> list[str]:
 def create(connection: Connection) -> list[str]:
     """Create those that are missing, in the caller's transaction; returns their names."""
     names = missing(connection)
+    statements = released()
     for name in names:
-        connection.exec_driver_sql(released()[name], execution_options={"no_parameters": True})
+        connection.exec_driver_sql(statements[name], execution_options={"no_parameters": True})
     return names

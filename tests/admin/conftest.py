@@ -7,14 +7,9 @@ import pytest
 
 from faults.inventory import Lab
 from faults.machine import Machine
-from management import Callers, Management, unique
-from management import lab as lab_of
+from management import Management, admin, callers, lab, unique
 
-
-@pytest.fixture(scope="session")
-def lab(pytestconfig: pytest.Config) -> Lab:
-    """The hosts under test."""
-    return lab_of(pytestconfig)
+__all__ = ["admin", "callers", "lab"]
 
 
 @pytest.fixture(scope="session")
@@ -27,22 +22,6 @@ def gateway_host(lab: Lab) -> Machine:
 def database_host(lab: Lab) -> Machine:
     """PostgreSQL's host, as root."""
     return Machine(lab.podman, lab.containers["postgresql"], lab.addresses["postgresql"])
-
-
-@pytest.fixture(scope="session")
-def admin(lab: Lab) -> Iterator[Management]:
-    """The management API with the master key."""
-    management = Management(lab.gateway_url, lab.master_key)
-    yield management
-    management.close()
-
-
-@pytest.fixture(scope="session")
-def callers(lab: Lab) -> Iterator[Callers]:
-    """Chat calls with any key."""
-    made = Callers(lab.gateway_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

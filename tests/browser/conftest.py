@@ -14,8 +14,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from faults.inventory import ROOT, Lab
 from faults.machine import Machine
-from management import Callers, Management
-from management import lab as lab_of
+from management import admin, callers, lab
+
+__all__ = ["admin", "callers", "lab"]
 
 ARTEFACTS = ROOT / "build" / "browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -46,32 +47,10 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
-def lab(pytestconfig: pytest.Config) -> Lab:
-    """The hosts under test."""
-    return lab_of(pytestconfig)
-
-
-@pytest.fixture(scope="session")
 def ui_password(lab: Lab) -> str:
     """What the administrator signs in with, as the gateway itself has it."""
     gateway = Machine(lab.podman, lab.containers["litellm"], lab.addresses["litellm"])
     return gateway.run('. /etc/litellm/litellm.env; printf %s "$UI_PASSWORD"')
-
-
-@pytest.fixture(scope="session")
-def admin(lab: Lab) -> Iterator[Management]:
-    """The management API with the master key."""
-    management = Management(lab.gateway_url, lab.master_key)
-    yield management
-    management.close()
-
-
-@pytest.fixture(scope="session")
-def callers(lab: Lab) -> Iterator[Callers]:
-    """Chat calls with any key."""
-    made = Callers(lab.gateway_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from litellm_sqlalchemy.prisma_client.filters import Filters, unknown_field
 from litellm_sqlalchemy.prisma_client.loader import loader
 from litellm_sqlalchemy.prisma_client.queries import Pages, Query, magnitude, not_negative
 from litellm_sqlalchemy.prisma_client.records import Record, Records, put_relation
-from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache, shape, slotted
+from litellm_sqlalchemy.prisma_client.statements import Binder, Slot, Statement, StatementCache
 from litellm_sqlalchemy.prisma_client.tables import Model, Relation, Schema
 
 _ARGUMENTS = frozenset({"where", "order", "order_by", "orderBy", "take", "skip", "cursor", "distinct", "include"})
@@ -96,16 +96,7 @@ class Includes:
 
     def _statement(self, relation: Relation, query: Query, keys: list[Any]) -> tuple[Statement, list[Any]]:
         found: list[Any] = []
-        key = (
-            relation.model,
-            relation.name,
-            shape(query.where, found),
-            shape(query.cursor, found),
-            repr(query.order),
-            repr(query.distinct),
-            query.take is not None and (query.take < 0) + 1,
-            bool(query.skip),
-        )
+        key = (relation.model, relation.name, query.shape(found))
         slots = len(found)
         statement = self._cache.get(key, lambda: self._make(relation, query, slots))
         columns = [list(column) for column in zip(*keys, strict=True)]
@@ -115,10 +106,8 @@ class Includes:
         binder = Binder()
         filters = Filters(self._schema, binder)
         model = self._schema.models[relation.other]
-        where, taken = slotted(query.where)
-        cursor, _ = slotted(query.cursor, taken)
         within = [theirs for _, theirs in relation.columns]
-        pages = Pages(filters, model, query._replace(where=where, cursor=cursor), within)
+        pages = Pages(filters, model, query.slotted(), within)
         theirs = [model.scalars[name] for _, name in relation.columns]
         wanted = [
             binder.bind(Slot(slots + 2 + index), ARRAY(scalar.item_type), lambda value: value)

@@ -22,6 +22,23 @@ class Query(NamedTuple):
     cursor: dict[str, Any] | None = None
     distinct: Any = None
 
+    def shape(self, found: list[Any]) -> tuple[Any, ...]:
+        """What a statement depends on, hashable; the values are appended to ``found``."""
+        return (
+            shape(self.where, found),
+            shape(self.cursor, found),
+            repr(self.order),
+            repr(self.distinct),
+            self.take is not None and (self.take < 0) + 1,
+            bool(self.skip),
+        )
+
+    def slotted(self) -> "Query":
+        """The query with a Slot for each value that ``shape`` finds in it."""
+        where, taken = slotted(self.where)
+        cursor, _ = slotted(self.cursor, taken)
+        return self._replace(where=where, cursor=cursor)
+
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
@@ -136,27 +153,12 @@ class Queries:
     @staticmethod
     def _key(operation: Any, model: Model, query: Query) -> tuple[Any, list[Any]]:
         found: list[Any] = []
-        key = (
-            operation,
-            model.name,
-            shape(query.where, found),
-            shape(query.cursor, found),
-            repr(query.order),
-            repr(query.distinct),
-            query.take is not None and (query.take < 0) + 1,
-            bool(query.skip),
-        )
+        key = (operation, model.name, query.shape(found))
         return key, [*found, query.take, query.skip]
-
-    @staticmethod
-    def _slotted(query: Query) -> Query:
-        where, taken = slotted(query.where)
-        cursor, _ = slotted(query.cursor, taken)
-        return query._replace(where=where, cursor=cursor)
 
     def _find_many(self, model: Model, query: Query, slots: int) -> Statement:
         binder = Binder()
-        pages = Pages(Filters(self._schema, binder), model, self._slotted(query))
+        pages = Pages(Filters(self._schema, binder), model, query.slotted())
         if query.distinct:
             statement = pages.distinct()
         else:
@@ -165,7 +167,7 @@ class Queries:
 
     def _count(self, model: Model, query: Query, fields: tuple[str, ...], slots: int) -> Statement:
         binder = Binder()
-        pages = Pages(Filters(self._schema, binder), model, self._slotted(query))
+        pages = Pages(Filters(self._schema, binder), model, query.slotted())
         for name in fields:
             if name != "_all" and name not in model.scalars:
                 raise unknown_field(model, f"_count.{name}")

@@ -55,6 +55,8 @@ WIDEST_MS = 1.0
 """How wide the 95 % confidence interval of the median may be; wherever it lies, so that this favours no outcome."""
 LONGEST_SECONDS = 30.0
 """When to leave it at the interval that there is."""
+LONGEST_UNIT_SECONDS = 300
+"""When the two units end by themselves."""
 OK = 200
 
 
@@ -95,16 +97,39 @@ def environment() -> dict[str, str]:
     return known
 
 
-def gateway(side: Side, configuration_file: Path) -> list[str]:
-    """The command of a gateway on its port of loopback; without our hook where nothing is to be logged."""
-    others = ",".join(hook for hook in environment()[HOOKS].split(",") if hook != INSTALL)
-    command = ["/opt/litellm/venv/bin/litellm", f"--config={configuration_file}", "--host=127.0.0.1"]
-    return [
-        *([] if side.logs else ["/usr/bin/env", f"{HOOKS}={others}"]),
-        *command,
-        f"--port={side.port}",
-        "--num_workers=1",
-    ]
+def without_hook() -> str:
+    """For env(1): the hooks of the gateway's start without ours."""
+    return f"{HOOKS}=" + ",".join(hook for hook in environment()[HOOKS].split(",") if hook != INSTALL)
+
+
+def systemd_run(unit: str, command: list[str], environment_files: tuple[Path, ...], longest_seconds: int) -> None:
+    """Start a transient unit as the user of the service."""
+    properties = [f"EnvironmentFile={file}" for file in environment_files]
+    properties += [f"User={USER}", f"Group={USER}", "UMask=0077", "WorkingDirectory=/var/lib/litellm"]
+    properties += [f"RuntimeMaxSec={longest_seconds}", "TimeoutStopSec=20"]
+    run = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *(f"--property={value}" for value in properties)]
+    done = subprocess.run([*run, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasuringError(f"{unit} does not start: {done.stderr.strip()}")
+
+
+def start_gateway(
+    side: Side,
+    file: Path,
+    configuration: dict[str, Any],
+    *,
+    change: str | None,
+    environment_files: tuple[Path, ...] = ENVIRONMENT_FILES,
+    longest_seconds: int = LONGEST_UNIT_SECONDS,
+) -> None:
+    """Start a gateway on a free port of loopback; ``change`` is an argument of env(1) for its environment."""
+    file.touch(mode=0o640)
+    file.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    shutil.chown(file, "root", USER)
+    side.port = free_port()
+    command = ["/opt/litellm/venv/bin/litellm", f"--config={file}", "--host=127.0.0.1", f"--port={side.port}"]
+    changed = ["/usr/bin/env", change] if change else []
+    systemd_run(side.unit, [*changed, *command, "--num_workers=1"], environment_files, longest_seconds)
 
 
 def configuration(deployed: dict[str, Any], *, logs: bool) -> dict[str, Any]:
@@ -130,19 +155,10 @@ def free_port() -> int:
 
 
 def start(side: Side, deployed: dict[str, Any]) -> None:
-    """Start a gateway as a transient unit, with the user and the environment of the deployed one."""
-    file = DIRECTORY / f"{side.name}.yaml"
-    file.write_text(yaml.safe_dump(configuration(deployed, logs=side.logs)), encoding="utf-8")
-    file.chmod(0o640)
-    shutil.chown(file, "root", USER)
-    side.port = free_port()
-    properties = [f"EnvironmentFile={environment_file}" for environment_file in ENVIRONMENT_FILES]
-    properties += [f"User={USER}", f"Group={USER}", "UMask=0077", "WorkingDirectory=/var/lib/litellm"]
-    properties += ["RuntimeMaxSec=300", "TimeoutStopSec=20"]
-    command = ["systemd-run", "--quiet", "--collect", f"--unit={side.unit}", *(f"--property={p}" for p in properties)]
-    done = subprocess.run([*command, *gateway(side, file)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MeasuringError(f"{side.unit} does not start: {done.stderr.strip()}")
+    """Start a gateway with the user and the environment of the deployed one."""
+    change = None if side.logs else without_hook()
+    changed = configuration(deployed, logs=side.logs)
+    start_gateway(side, DIRECTORY / f"{side.name}.yaml", changed, change=change)
 
 
 def wait_for(side: Side, deadline: float) -> None:
